@@ -1,0 +1,67 @@
+# The commands of the course; `make` lists them. All paths are relative, so the folder's own may hold spaces.
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+LAB_ARGS ?=
+
+PY := .venv/bin/python
+FIRST = $(firstword $(sort $(wildcard notebooks/[0-9]*.ipynb)))
+# A container's only user is often root, which JupyterLab refuses until told.
+AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
+# The environment is stale when it was made elsewhere or for another Python ...
+PLACE = { pwd -P; "$(PYTHON)" -V; $(PY) -V; } 2>&1
+# ... and out of date when a requirement changed.
+NEEDS = cat pyproject.toml $(CONSTRAINTS) | cksum
+
+# On Linux: keep freed memory for the next training step; giving it back each time costs a fifth of it.
+export MALLOC_MMAP_THRESHOLD_ = 1073741824
+export MALLOC_TRIM_THRESHOLD_ = 2147483647
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup lab test unit lessons browser build lint bench clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
+		printf 'make %-8s %s\n' "$$name" "$$text"; done
+
+setup: ## create .venv and install, if missing or stale (the others do this first)
+	@$(PLACE) | cmp -s - .venv/.place || { \
+		"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+			echo 'Python 3.11 or newer is needed, as in: make lab PYTHON=python3.11' >&2; exit 1; }; \
+		echo 'Creating .venv: some minutes, once.'; \
+		"$(PYTHON)" -m venv --clear .venv && $(PLACE) > .venv/.place; }
+	@$(NEEDS) | cmp -s - .venv/.installed || { \
+		rm -f .venv/.installed; \
+		$(PY) -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[test]' && \
+		$(NEEDS) > .venv/.installed; }
+
+lab: setup ## open JupyterLab at the first lesson
+	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
+		--LabApp.default_url=/lab/tree/$(FIRST) $(AS_ROOT) $(LAB_ARGS)
+
+test: unit lessons ## run every test: unit, then lessons
+
+unit: setup ## run the unit tests (a minute)
+	$(PY) -m pytest tests
+
+lessons: setup ## run every lesson: in full, then briefly offline, then solved; print minutes
+	$(PY) scripts/check_lessons.py
+	$(PY) scripts/check_lessons.py --offline
+	$(PY) scripts/check_lessons.py --solved
+
+browser: setup ## try a slider in a real browser (needs Chromium)
+	$(PY) -m pytest tests -m browser
+
+build: setup ## build the notebooks that differ from notebooks/src
+	$(PY) scripts/build_notebooks.py
+
+lint: setup ## check style and formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+bench: setup ## run the benchmarks, one after the other
+	@for file in benchmarks/*.py; do echo "$$file" && $(PY) "$$file" || exit 1; done
+
+clean: ## remove .venv and caches
+	rm -rf .venv build .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,195 @@
+"""Images: MNIST, and digits that need no network."""
+
+import gzip
+import itertools
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import numpy as np
+import pooch
+import requests
+import torch
+from torch import Generator, Tensor
+
+from .checks import check_count, check_data
+from .progress import progress_bar
+
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+SHA256 = {
+    f"{name}-ubyte.gz": digest
+    for name, digest in (
+        ("train-images-idx3", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        ("train-labels-idx1", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        ("t10k-images-idx3", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        ("t10k-labels-idx1", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    )
+}
+OPEN_SECONDS = 4.0  # for a mirror to answer: two silent mirrors cost 8 s, once in a process
+HOW_TO_GET_MNIST = (
+    "To get MNIST, connect to the network, or set DIFFUSION_DATA to a folder with its four .gz "
+    "files; then restart the kernel."
+)
+_failed_mirrors: list[str] = []  # once filled, this process does not try the network again
+
+
+class DataUnavailable(RuntimeError):
+    """MNIST is not on this machine and could not be downloaded."""
+
+
+class Images(NamedTuple):
+    """uint8 images (N, 28, 28), int64 labels (N,), their source, a note unless it is MNIST."""
+
+    x: Tensor
+    labels: Tensor
+    source: str
+    note: str
+
+
+def mnist(split: str = "train") -> tuple[Tensor, Tensor]:
+    """Return MNIST: uint8 images (N, 28, 28), int64 labels (N,), N = 60000 ("test": 10000).
+
+    From DIFFUSION_DATA or the user cache, else from a mirror; the sha256 is checked each time.
+    Errors: DataUnavailable when it cannot be had; ValueError for another split.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    prefix = "train" if split == "train" else "t10k"
+    x = _read_idx(_fetch(f"{prefix}-images-idx3-ubyte.gz"), 3)
+    labels = _read_idx(_fetch(f"{prefix}-labels-idx1-ubyte.gz"), 1)
+    return torch.from_numpy(x), torch.from_numpy(labels).long()
+
+
+def _read_idx(path: str, ndim: int) -> np.ndarray:
+    """Read an idx file of bytes: 0, 0, 8 (uint8), ndim, then ndim big-endian sizes, then data."""
+    with gzip.open(path) as file:
+        raw = file.read()
+    start = 4 + 4 * ndim
+    shape = np.frombuffer(raw[4:start].ljust(4 * ndim, b"\0"), ">u4").tolist()
+    if raw[:4] != bytes([0, 0, 8, ndim]) or len(raw) != start + math.prod(shape):
+        raise ValueError(f"{path} must be an idx file of bytes with {ndim} dimensions")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
+
+
+def _fetch(name: str) -> str:
+    """Return the path of a file that was there, or is now, and has the right sha256."""
+    cache = pooch.os_cache("diffusion_course")
+    store = pooch.create(cache, MIRRORS[0], registry=SHA256, env="DIFFUSION_DATA")
+    pooch.get_logger().setLevel(logging.WARNING)  # its "Downloading" would end up in lessons
+    try:
+        return store.fetch(name, downloader=_download)
+    except OSError as error:
+        state = "has the wrong sha256" if (store.abspath / name).exists() else "is missing"
+        message = f"{name} {state} in {store.abspath}, and no copy came: {error}."
+        raise DataUnavailable(f"{message} {HOW_TO_GET_MNIST}") from error
+
+
+def _download(url: str, path: str, store: pooch.Pooch) -> None:
+    """Fill path from the first mirror that has the right file; OSError when none has."""
+    name = url.rsplit("/", 1)[-1]
+    tried = []
+    for mirror in () if _failed_mirrors else MIRRORS:
+        try:
+            _copy(mirror + name, path)
+            if pooch.file_hash(path) == store.registry[name]:
+                return
+            tried.append(f"{mirror} sent another file")
+        except OSError as error:  # as all errors of requests are
+            tried.append(f"{mirror} failed ({type(error).__name__})")
+    _failed_mirrors.extend(tried)
+    raise ConnectionError("; ".join(_failed_mirrors))
+
+
+def _copy(url: str, path: str) -> None:
+    answer = Future()
+
+    def ask() -> None:  # in a thread, as a name look-up knows no time limit
+        try:
+            headers = {"Accept-Encoding": "identity"}
+            answer.set_result(requests.get(url, stream=True, timeout=OPEN_SECONDS, headers=headers))
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    with answer.result(OPEN_SECONDS) as response, open(path, "wb") as file:
+        response.raise_for_status()
+        size = int(response.headers.get("Content-Length", 0)) or None
+        with progress_bar(
+            total=size, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1]
+        ) as bar:
+            for chunk in response.iter_content(1 << 16):
+                bar.update(file.write(chunk))
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    """Return scikit-learn's digits: uint8 images (1797, 28, 28), int64 labels (1797,).
+
+    8x8 pixels of 17 levels are enlarged to 24x24 (bicubic), rounded to 256 levels, and given
+    a border of 2 pixels. The files are part of scikit-learn: no network.
+    """
+    from sklearn.datasets import load_digits
+
+    x, labels = load_digits(return_X_y=True)
+    x = torch.from_numpy(x).view(-1, 1, 8, 8) * (255 / 16)
+    x = torch.nn.functional.interpolate(x, size=(24, 24), mode="bicubic", align_corners=False)
+    x = torch.nn.functional.pad(x, (2, 2, 2, 2)).squeeze(1)
+    return x.clamp(0, 255).round().to(torch.uint8), torch.from_numpy(labels).long()
+
+
+def images(split: str = "train") -> Images:
+    """Return MNIST, or scikit-learn's digits and a note to draw into the lesson's first figure.
+
+    Shapes as in mnist(); the first 1497 digits are "train", the last 300 "test".
+    Errors: ValueError for another split.
+    """
+    try:
+        found = Images(*mnist(split), "MNIST", "")
+        for name in SHA256:  # all four files or none: the two splits are always of one kind
+            _fetch(name)
+        return found
+    except DataUnavailable:
+        part = slice(1497) if split == "train" else slice(1497, None)
+        x, labels = digits()
+        note = f"MNIST could not be had, so these are scikit-learn's digits. {HOW_TO_GET_MNIST}"
+        return Images(x[part], labels[part], "scikit-learn digits", note)
+
+
+def to_signed(images: Tensor) -> Tensor:
+    """Map uint8 levels k (N, H, W) to float32 x = 2k/255 - 1 in [-1, 1], (N, 1, H, W)."""
+    if images.dtype != torch.uint8 or images.ndim != 3:
+        given = f"{images.dtype} {tuple(images.shape)}"
+        raise ValueError(f"images must be torch.uint8 (N, H, W), got {given}")
+    return (images.float() * 2 / 255 - 1).unsqueeze(1)
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Invert to_signed, clamping and rounding: floats (N, 1, H, W) to uint8 (N, H, W)."""
+    check_data("x", x)
+    if x.ndim != 4 or x.shape[1] != 1:
+        raise ValueError(f"x must have shape (N, 1, H, W), got {tuple(x.shape)}")
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).squeeze(1)
+
+
+def minibatches(
+    x: Tensor, batch_size: int, *, generator: Generator | None = None
+) -> Iterator[Tensor]:
+    """Yield shuffled batches (batch_size, ...) of x (N, ...) without end, epoch by epoch.
+
+    Within an epoch no item comes twice; the last N mod batch_size items of its order are left
+    out. For several tensors draw batches of torch.arange(N). The order is drawn on the
+    generator's device. Errors: ValueError, TypeError unless 1 <= batch_size <= N.
+    """
+    check_count("batch_size", batch_size)
+    if x.ndim == 0 or len(x) < batch_size:
+        raise ValueError(f"x must have at least {batch_size} rows, got shape {tuple(x.shape)}")
+    device = generator.device if generator else "cpu"
+    draw = {"generator": generator, "device": device}
+    orders = (torch.randperm(len(x), **draw).to(x.device) for _ in itertools.count())
+    starts = range(0, len(x) - batch_size + 1, batch_size)
+    return (x[order[start : start + batch_size]] for order in orders for start in starts)

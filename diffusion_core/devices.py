@@ -1,0 +1,18 @@
+"""Where the numbers live: a GPU when there is one."""
+
+import torch
+
+
+def default_device() -> torch.device:
+    """Return cuda where there is one, then mps (Apple), then cpu."""
+    return available_devices()[0]
+
+
+def available_devices() -> list[torch.device]:
+    """Return every device of this machine, the fastest first, the cpu last."""
+    names = []
+    if torch.cuda.is_available():
+        names.append("cuda")
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return [torch.device(name) for name in [*names, "cpu"]]

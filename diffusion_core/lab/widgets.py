@@ -1,0 +1,109 @@
+"""Sliders that follow the hand: a figure built once, of which only the changing parts are redrawn.
+
+The picture is one HTML <img> with alt text beside plain ipywidgets controls. What a notebook
+saves is the picture and the sentence, so a reader without a kernel sees the figure too.
+"""
+
+import base64
+import html
+from collections.abc import Callable, Sequence
+
+import ipywidgets
+import torch
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+from .plotting import png
+
+WIDE = {"description_width": "9em"}
+
+
+def slider(name: str, low: int, high: int, value: int, step: int = 1) -> ipywidgets.IntSlider:
+    """Return a slider over whole numbers that reports every move."""
+    return ipywidgets.IntSlider(
+        value, min=low, max=high, step=step, description=name, style=WIDE, layout=_row()
+    )
+
+
+def choice(name: str, options: Sequence, value: object = None) -> ipywidgets.Dropdown:
+    """Return a drop-down list; the first option is chosen where no value is given."""
+    value = options[0] if value is None else value
+    return ipywidgets.Dropdown(
+        options=options, value=value, description=name, style=WIDE, layout=_row()
+    )
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls above a figure that follows them.
+
+    `update(**values)` gets one value for each control by its name, changes the `artists` of the
+    figure and returns one sentence with the current values. Nothing else of the figure may
+    change: its axes, limits and labels are drawn once. An exception in `update` is shown in
+    the place of the sentence; the next move draws again. `play` names a slider that gets a
+    play button.
+    """
+
+    def __init__(
+        self,
+        fig: Figure,
+        artists: Sequence[Artist],
+        update: Callable[..., str],
+        controls: dict[str, ipywidgets.Widget],
+        *,
+        play: str | None = None,
+    ) -> None:
+        self.figure, self.artists, self.update, self.controls = fig, list(artists), update, controls
+        self.sentence, self.png = "", b""
+        for artist in self.artists:
+            artist.set_animated(True)
+        fig.canvas.draw()
+        fig.set_layout_engine("none")  # the layout is settled; drawing again would be slower
+        fig.canvas.draw()
+        self._background = fig.canvas.copy_from_bbox(fig.bbox)
+        self._image, self._status = ipywidgets.HTML(), ipywidgets.HTML()
+        for control in controls.values():
+            control.observe(self._redraw, names="value")
+        self._redraw()
+        buttons = [_play_button(controls[play])] if play else []
+        super().__init__([*controls.values(), *buttons, self._image, self._status])
+
+    def _redraw(self, _change: object = None) -> None:
+        values = {name: control.value for name, control in self.controls.items()}
+        try:
+            with torch.no_grad():
+                self.sentence = self.update(**values)
+        except Exception as error:  # shown to the learner, in the widget: see the class docstring
+            self._say(f"This picture could not be drawn: {type(error).__name__}: {error}")
+            return
+        canvas = self.figure.canvas
+        canvas.restore_region(self._background)
+        for artist in self.artists:
+            self.figure.draw_artist(artist)
+        self.png = png(canvas)
+        source = base64.b64encode(self.png).decode()
+        alt = html.escape(self.sentence, quote=True)
+        self._image.value = f'<img alt="{alt}" src="data:image/png;base64,{source}" {_FIT}>'
+        self._say(self.sentence)
+
+    def _say(self, sentence: str) -> None:
+        self._status.value = f'<p role="status">{html.escape(sentence)}</p>'
+
+    def _repr_mimebundle_(self, **options) -> dict:
+        """Add the picture and the sentence to the live view: for GitHub, print and the tests."""
+        bundle = super()._repr_mimebundle_(**options)
+        picture = base64.b64encode(self.png).decode()
+        return {**bundle, "image/png": picture, "text/plain": self.sentence}
+
+
+_FIT = 'style="max-width: 100%; height: auto"'
+
+
+def _row() -> ipywidgets.Layout:
+    return ipywidgets.Layout(width="min(100%, 36em)")
+
+
+def _play_button(control: ipywidgets.IntSlider) -> ipywidgets.Play:
+    """Return a play button that moves a slider; they are joined in the browser."""
+    button = ipywidgets.Play(value=control.value, min=control.min, max=control.max, interval=100)
+    ipywidgets.jslink((button, "value"), (control, "value"))
+    return button

@@ -1,0 +1,200 @@
+"""Distances between two sets of samples, their floor, and which modes the samples reach.
+
+All distances are V-statistics, those of the empirical distributions themselves: every pair
+counts, a sample's pair with itself included. So a set is at distance 0 from itself, and two
+fresh real sets at a small positive one, the floor. Report multiples of it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from .checks import check_count, check_data
+
+BANDWIDTHS = (0.1, 0.2, 0.5, 1.0, 2.0)  # from a narrow mode to all of unit-variance data
+Distance = Callable[[Tensor, Tensor], Tensor]
+CHUNK = 2_000_000  # distances held at once: 16 MB in float64
+
+
+class ModeCoverage(NamedTuple):
+    """shares (K,): of all samples, those at each centre; modes_hit: centres with one or more;
+    stray: the share of samples at no centre. shares.sum() + stray = 1."""
+
+    shares: Tensor
+    modes_hit: int
+    stray: Tensor
+
+
+class Floor(NamedTuple):
+    """A distance between two sets of fresh real samples: mean and std over the pairs of sets."""
+
+    mean: float
+    std: float
+
+
+def energy_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Return the energy distance of samples x (n, d) and y (m, d), in the units of the data.
+
+    D^2 = 2 E|X - Y| - E|X - X'| - E|Y - Y'|, and D, a 0-d float64 tensor, is returned.
+    Errors: ValueError, TypeError for other shapes, an empty set, NaN, two dtypes or devices.
+    Source: Szekely and Rizzo, Energy statistics (2013).
+    """
+    x, y = _pair(x, y)
+    squared = 2 * _mean_of(_same, x, y) - _mean_of(_same, x, x) - _mean_of(_same, y, y)
+    return squared.clamp(min=0).sqrt()
+
+
+def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] = BANDWIDTHS) -> Tensor:
+    """Return the maximum mean discrepancy of samples x (n, d) and y (m, d), without units.
+
+    MMD^2 = E k(X, X') + E k(Y, Y') - 2 E k(X, Y), k the mean over bandwidths b of
+    exp(-|x - y|^2 / (2 b^2)), fixed, so that numbers compare; for 2-D data of unit variance.
+    Errors: as energy_distance; ValueError unless bandwidths are positive.
+    Source: Gretton et al., A kernel two-sample test (2012), equation 5.
+    """
+    x, y = _pair(x, y)
+    if not len(bandwidths) or not all(0 < b < math.inf for b in bandwidths):
+        raise ValueError(f"bandwidths must be one or more positive numbers, got {bandwidths}")
+
+    def kernel(distances: Tensor) -> Tensor:
+        squared = distances.square_()
+        return sum(torch.exp(squared * (-0.5 / b**2)) for b in bandwidths) / len(bandwidths)
+
+    squared = _mean_of(kernel, x, x) + _mean_of(kernel, y, y) - 2 * _mean_of(kernel, x, y)
+    return squared.clamp(min=0).sqrt()
+
+
+def sliced_wasserstein(
+    x: Tensor, y: Tensor, n_projections: int = 128, *, generator: Generator | None = None
+) -> Tensor:
+    """Return the sliced 2-Wasserstein distance of x (n, d) and y (m, d), in the data's units.
+
+    SW^2 = mean over unit vectors u of int_0^1 (F_x^-1(q) - F_y^-1(q))^2 dq, F^-1 the quantiles
+    of the samples along u; exact for n != m too. For d = 2 the u are n_projections evenly
+    spaced angles, for d = 1 there is one; else they are drawn at random from the generator.
+    Errors: as energy_distance; ValueError for n_projections below 1.
+    Source: Bonneel et al., Sliced and Radon Wasserstein barycenters (2015).
+    """
+    x, y = _pair(x, y)
+    check_count("n_projections", n_projections)
+    directions = _directions(x.shape[1], n_projections, generator).to(x.dtype).to(x.device)
+    directions = torch.nn.functional.normalize(directions, dim=1)
+    pick_x, pick_y, widths = _merged_quantiles(len(x), len(y))
+    pick_x, pick_y, widths = pick_x.to(x.device), pick_y.to(x.device), widths.to(x.dtype)
+    total = x.new_zeros(())
+    for u in directions.split(max(1, CHUNK // (len(x) + len(y)))):
+        gaps = (x @ u.T).sort(0).values[pick_x] - (y @ u.T).sort(0).values[pick_y]
+        total += (widths.to(x.device) @ gaps.square()).sum()
+    return (total / len(directions)).sqrt()
+
+
+def mode_coverage(samples: Tensor, centres: Tensor, radius: float) -> ModeCoverage:
+    """Return which share of samples (n, d) is at each of the centres (K, d), and at none.
+
+    A sample is at its nearest centre, if that is at most `radius` away (the data's units).
+    Errors: ValueError, TypeError for other shapes, empty sets, NaN, a radius not above 0.
+    """
+    if not 0 < radius < math.inf:
+        raise ValueError(f"radius must be a positive number, got {radius}")
+    samples, centres = _samples("samples", samples), _samples("centres", centres)
+    _check_same_d("samples", samples, "centres", centres)
+    counts = samples.new_zeros(len(centres))
+    for distances in _distance_blocks(samples, centres.to(samples.dtype).to(samples.device)):
+        nearest, k = distances.min(1)
+        counts += torch.bincount(k[nearest <= radius], minlength=len(centres))
+    shares = counts / len(samples)
+    stray = (len(samples) - counts.sum()) / len(samples)
+    return ModeCoverage(shares, int((counts > 0).sum()), stray)
+
+
+def floor(
+    distance: Distance,
+    sample_real: Callable[[int], Tensor],
+    n: int,
+    *,
+    pairs: int = 20,
+) -> Floor:
+    """Return what `distance` gives for two sets of n real samples: what no model can beat.
+
+    The mean and the standard deviation (pairs - 1 in its denominator) over `pairs` pairs of
+    sets; sample_real(n) draws a fresh set each time.
+    Errors: ValueError, TypeError for n below 1, pairs below 2.
+    """
+    check_count("n", n)
+    check_count("pairs", pairs, lowest=2)
+    values = [float(distance(sample_real(n), sample_real(n))) for _ in range(pairs)]
+    values = torch.tensor(values, dtype=torch.float64)
+    return Floor(values.mean().item(), values.std().item())
+
+
+def times_floor(
+    distance: Distance, clouds: Sequence[Tensor], sample_real: Callable[[int], Tensor]
+) -> Floor:
+    """Return how far clouds of samples are from real ones, in multiples of the floor.
+
+    Each cloud (n, d), one for each seed, is compared with n fresh real samples; 1 is as good as
+    real. mean and std are over the clouds. Errors: ValueError for no cloud, or unequal sizes.
+    """
+    if len({n := len(cloud) for cloud in clouds}) != 1:
+        raise ValueError("clouds must hold at least one cloud, all of the same size")
+    found = torch.tensor([float(distance(cloud, sample_real(n))) for cloud in clouds])
+    ratios = found / floor(distance, sample_real, n).mean
+    return Floor(ratios.mean().item(), ratios.std(correction=0).item())
+
+
+def _same(distances: Tensor) -> Tensor:
+    return distances
+
+
+def _samples(name: str, x: Tensor) -> Tensor:
+    check_data(name, x)
+    if x.ndim != 2:
+        raise ValueError(f"{name} must have shape (n, d), got {tuple(x.shape)}")
+    return x.detach() if x.device.type == "mps" else x.detach().double()  # mps has no float64
+
+
+def _check_same_d(x_name: str, x: Tensor, y_name: str, y: Tensor) -> None:
+    if x.shape[1] != y.shape[1]:
+        given = f"{x_name} {tuple(x.shape)} and {y_name} {tuple(y.shape)}"
+        raise ValueError(f"{y_name} must have as many columns as {x_name}, got {given}")
+
+
+def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    checked = _samples("x", x), _samples("y", y)
+    _check_same_d("x", x, "y", y)
+    for what in ("dtype", "device"):
+        if getattr(x, what) != getattr(y, what):
+            given = f"{getattr(x, what)} and {getattr(y, what)}"
+            raise TypeError(f"y must have the {what} of x, got x and y of {given}")
+    return checked
+
+
+def _distance_blocks(x: Tensor, y: Tensor) -> Iterator[Tensor]:
+    exact = "donot_use_mm_for_euclid_dist"  # the fast way loses half of the digits near 0
+    for block in x.split(max(1, CHUNK // len(y))):
+        yield torch.cdist(block, y, compute_mode=exact)
+
+
+def _mean_of(function: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    total = sum(function(distances).sum() for distances in _distance_blocks(x, y))
+    return total / (len(x) * len(y))
+
+
+def _directions(d: int, n_projections: int, generator: Generator | None) -> Tensor:
+    if d == 1:
+        return torch.ones(1, 1, dtype=torch.float64)
+    if d == 2:  # half a turn: u and -u give the same
+        angles = torch.arange(n_projections, dtype=torch.float64) * (math.pi / n_projections)
+        return torch.stack([angles.cos(), angles.sin()], 1)
+    device = generator.device if generator else "cpu"
+    return torch.randn(n_projections, d, generator=generator, device=device)
+
+
+def _merged_quantiles(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut (0, 1] at all i/n and j/m: for each piece, which x, which y, and its width."""
+    edges = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()
+    widths = edges.diff(prepend=edges.new_zeros(1)).double() / (n * m)
+    return (edges - 1) // m, (edges - 1) // n, widths

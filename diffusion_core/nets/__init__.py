@@ -1,0 +1,7 @@
+"""Small networks: an MLP for points, a U-Net for images, and the embedding of t they share."""
+
+from diffusion_core.nets.embeddings import timestep_embedding
+from diffusion_core.nets.mlp import MLP
+from diffusion_core.nets.unet import Down, ResBlock, SelfAttention, UNet, Up
+
+__all__ = ["MLP", "Down", "ResBlock", "SelfAttention", "UNet", "Up", "timestep_embedding"]

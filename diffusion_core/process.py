@@ -1,0 +1,176 @@
+"""The forward process q, its posterior, the reverse step p, and the four names of one estimate."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .checks import check_data, check_like, check_t
+from .gaussian import Gaussian, standard_normal
+from .schedules import NoiseSchedule, at
+
+Model = Callable[[Tensor, Tensor], Tensor]
+
+
+def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor | int) -> Gaussian:
+    """Return q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I), one step of the chain.
+
+    Shapes: x_prev (B, ...), t in 1..T an integer or (B,); mean (B, ...), var broadcastable.
+    Raises ValueError for t outside 1..T. Source: Ho et al. (2020), equation 2.
+    """
+    check_data("x_prev", x_prev)
+    check_t(t, x_prev, schedule.T, lowest=1)
+    mean = at(schedule.alphas.sqrt(), t, x_prev) * x_prev
+    return Gaussian(mean, at(schedule.betas, t, x_prev))
+
+
+def q_marginal(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int) -> Gaussian:
+    """Return q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I), all t steps at once.
+
+    Shapes: x0 (B, ...), t in 0..T an integer or (B,); mean (B, ...), var broadcastable.
+    Raises ValueError for t outside 0..T. Source: Ho et al. (2020), equation 4.
+    """
+    check_data("x0", x0)
+    mean = at(schedule.alpha_bars.sqrt(), t, x0) * x0
+    return Gaussian(mean, at(schedule.marginal_vars, t, x0))
+
+
+def q_sample(
+    schedule: NoiseSchedule,
+    x0: Tensor,
+    t: Tensor | int,
+    eps: Tensor | None = None,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps; eps is drawn if not given.
+
+    Shapes: x0 and eps (B, ...), t in 0..T an integer or (B,); result (B, ...).
+    Raises ValueError for t outside 0..T or an eps of another shape.
+    Source: Ho et al. (2020), equation 4 reparameterized.
+    """
+    mean, var = q_marginal(schedule, x0, t)
+    if eps is None:
+        eps = standard_normal(x0, generator)
+    check_like("eps", eps, "x0", x0)
+    return mean + var.sqrt() * eps
+
+
+def q_posterior(schedule: NoiseSchedule, x_t: Tensor, x0: Tensor, t: Tensor | int) -> Gaussian:
+    """Return q(x_{t-1} | x_t, x_0), the step back when the clean data is known.
+
+    mean = [sqrt(alpha_bar_{t-1}) beta_t x_0 + sqrt(alpha_t) (1 - alpha_bar_{t-1}) x_t]
+           / (1 - alpha_bar_t), var = posterior_vars[t]. At t = 1 the mean is x_0 and var is 0.
+    Shapes: x_t and x0 (B, ...), t in 1..T an integer or (B,); mean (B, ...), var broadcastable.
+    Raises ValueError for t outside 1..T. Source: Ho et al. (2020), equations 6 and 7.
+    """
+    check_data("x_t", x_t)
+    check_like("x0", x0, "x_t", x_t)
+    t = check_t(t, x_t, schedule.T, lowest=1)
+    var_before = schedule.marginal_vars.roll(1)  # row t holds t - 1; row 0 is never read
+    alpha_bar_before = schedule.alpha_bars.roll(1)
+    of_x0 = alpha_bar_before.sqrt() * schedule.betas / schedule.marginal_vars
+    of_x_t = schedule.alphas.sqrt() * var_before / schedule.marginal_vars
+    mean = at(of_x0, t, x_t) * x0 + at(of_x_t, t, x_t) * x_t
+    return Gaussian(mean, at(schedule.posterior_vars, t, x_t))
+
+
+def p_step(
+    schedule: NoiseSchedule,
+    x_t: Tensor,
+    x0_hat: Tensor,
+    t: Tensor | int,
+    *,
+    variances: Tensor | None = None,
+) -> Gaussian:
+    """Return p(x_{t-1} | x_t): the posterior with an estimate x0_hat in the place of x_0.
+
+    `variances` is the table of sigma_t^2: schedule.posterior_vars (the default) or
+    schedule.betas, or any other with T + 1 rows.
+    Shapes: x_t and x0_hat (B, ...), t in 1..T; mean (B, ...), var broadcastable.
+    Source: Ho et al. (2020), section 3.2.
+    """
+    check_data("x_t", x_t)
+    check_like("x0_hat", x0_hat, "x_t", x_t)
+    variances = schedule.posterior_vars if variances is None else variances
+    if variances.shape != schedule.betas.shape:
+        wanted = tuple(schedule.betas.shape)
+        raise ValueError(f"variances must have shape {wanted}, got {tuple(variances.shape)}")
+    mean = q_posterior(schedule, x_t, x0_hat, t).mean
+    return Gaussian(mean, at(variances, t, x_t))
+
+
+def x0_from_eps(schedule: NoiseSchedule, x_t: Tensor, eps: Tensor, t: Tensor | int) -> Tensor:
+    """Return x_0 = (x_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t); t in 0..T."""
+    scale, noise = _scales(schedule, x_t, eps, t, "eps")
+    return (x_t - noise * eps) / scale
+
+
+def eps_from_x0(schedule: NoiseSchedule, x_t: Tensor, x0: Tensor, t: Tensor | int) -> Tensor:
+    """Return eps = (x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t); t in 1..T."""
+    scale, noise = _scales(schedule, x_t, x0, t, "x0", lowest=1)
+    return (x_t - scale * x0) / noise
+
+
+def v_target(schedule: NoiseSchedule, x0: Tensor, eps: Tensor, t: Tensor | int) -> Tensor:
+    """Return v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0; t in 0..T.
+
+    Source: Salimans and Ho (2022), appendix D.
+    """
+    scale, noise = _scales(schedule, x0, eps, t, "eps", first="x0")
+    return scale * eps - noise * x0
+
+
+def x0_from_v(schedule: NoiseSchedule, x_t: Tensor, v: Tensor, t: Tensor | int) -> Tensor:
+    """Return x_0 = sqrt(alpha_bar_t) x_t - sqrt(1 - alpha_bar_t) v; t in 0..T."""
+    scale, noise = _scales(schedule, x_t, v, t, "v")
+    return scale * x_t - noise * v
+
+
+def eps_from_v(schedule: NoiseSchedule, x_t: Tensor, v: Tensor, t: Tensor | int) -> Tensor:
+    """Return eps = sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) x_t; t in 0..T."""
+    scale, noise = _scales(schedule, x_t, v, t, "v")
+    return scale * v + noise * x_t
+
+
+def score_from_eps(schedule: NoiseSchedule, eps: Tensor, t: Tensor | int) -> Tensor:
+    """Return the score, grad log q(x_t) = -eps / sqrt(1 - alpha_bar_t); t in 1..T.
+
+    With the optimal eps = E[eps | x_t] this is the score of the data's q(x_t), with the eps
+    of one pair it is the score of q(x_t | x_0). Source: Song et al. (2021), section 3.
+    """
+    _, noise = _scales(schedule, eps, eps, t, "eps", first="eps", lowest=1)
+    return -eps / noise
+
+
+def eps_from_score(schedule: NoiseSchedule, score: Tensor, t: Tensor | int) -> Tensor:
+    """Return eps = -sqrt(1 - alpha_bar_t) score; t in 1..T."""
+    _, noise = _scales(schedule, score, score, t, "score", first="score", lowest=1)
+    return -noise * score
+
+
+def eps_model_from_v(schedule: NoiseSchedule, v_model: Model) -> Model:
+    """Wrap a network v_model(x_t, t) -> v as an eps_model(x_t, t) -> eps_hat."""
+    return lambda x_t, t: eps_from_v(schedule, x_t, v_model(x_t, t), t)
+
+
+def eps_model_from_x0(schedule: NoiseSchedule, x0_model: Model) -> Model:
+    """Wrap a network x0_model(x_t, t) -> x0_hat as an eps_model(x_t, t) -> eps_hat."""
+    return lambda x_t, t: eps_from_x0(schedule, x_t, x0_model(x_t, t), t)
+
+
+def _scales(
+    schedule: NoiseSchedule,
+    x: Tensor,
+    other: Tensor,
+    t: Tensor | int,
+    name: str,
+    *,
+    first: str = "x_t",
+    lowest: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Return sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), after checking the arguments."""
+    check_data(first, x)
+    check_like(name, other, first, x)
+    t = check_t(t, x, schedule.T, lowest=lowest)
+    return at(schedule.alpha_bars.sqrt(), t, x), at(schedule.marginal_vars.sqrt(), t, x)

@@ -1,0 +1,148 @@
+"""How much noise at which step. Row t of every table is the paper's t; row 0 is clean data."""
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+from .checks import check_count, check_t
+
+SMALLEST_ALPHA_BAR = 1e-30
+LARGEST_PRIOR_GAP = 0.01
+
+
+class PriorGapWarning(UserWarning):
+    """q(x_T) is too far from N(0, I), where sampling starts."""
+
+
+class NoiseSchedule:
+    """Tables of a diffusion with T steps, made from betas beta_1..beta_T.
+
+    Each table is float64, on the CPU, with T + 1 rows; row 0 is clean data:
+    betas (0 in row 0), alphas = 1 - betas, alpha_bars = the product of alphas up to t,
+    marginal_vars = 1 - alpha_bars, summed without cancellation: v_t = alpha_t v_{t-1} + beta_t,
+    posterior_vars = beta_t (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t), 0 in rows 0 and 1,
+    snr = alpha_bar_t / (1 - alpha_bar_t), infinite in row 0 only.
+    Raises TypeError or ValueError unless every beta is in (0, 1) and alpha_bar_T >= 1e-30;
+    warns (PriorGapWarning) where `prior_gap` is above 0.01 bits per dimension.
+    Source: Ho et al. (2020), equations 2, 4 and 7.
+    """
+
+    def __init__(self, betas: Tensor) -> None:
+        betas = _check_betas(betas)
+        self.betas = torch.cat([betas.new_zeros(1), betas])
+        self.alphas = 1 - self.betas
+        self.alpha_bars = self.alphas.cumprod(0)
+        if self.alpha_bars[-1] < SMALLEST_ALPHA_BAR:
+            raise ValueError(
+                f"alpha_bar_T must be at least {SMALLEST_ALPHA_BAR}, "
+                f"got {self.alpha_bars[-1]:.1e}: use smaller betas or fewer steps"
+            )
+        variances = [0.0]
+        for alpha, beta in zip(self.alphas[1:].tolist(), betas.tolist(), strict=True):
+            variances.append(alpha * variances[-1] + beta)
+        self.marginal_vars = betas.new_tensor(variances)
+        before = torch.cat([betas.new_zeros(1), self.marginal_vars[1:-1] / self.marginal_vars[2:]])
+        self.posterior_vars = torch.cat([betas.new_zeros(1), betas * before])
+        self.snr = self.alpha_bars / self.marginal_vars
+        gap = prior_gap(self)
+        if gap > LARGEST_PRIOR_GAP:
+            warnings.warn(
+                f"this schedule leaves alpha_bar_T = {self.alpha_bars[-1]:.2g}: q(x_T) may be "
+                f"{gap:.2g} bits per dimension away from N(0, I), where sampling starts",
+                PriorGapWarning,
+                stacklevel=3,
+            )
+
+    @property
+    def T(self) -> int:
+        """The number of steps."""
+        return len(self.betas) - 1
+
+    def __repr__(self) -> str:
+        first, last = self.betas[1].item(), self.betas[-1].item()
+        return f"NoiseSchedule(T={self.T}, beta_1={first:.4g}, beta_T={last:.4g})"
+
+
+def _check_betas(betas: Tensor) -> Tensor:
+    betas = torch.as_tensor(betas).detach().to("cpu", torch.float64)
+    if betas.ndim != 1 or len(betas) == 0:
+        raise ValueError(f"betas must be one row beta_1..beta_T, got shape {tuple(betas.shape)}")
+    if not ((betas > 0) & (betas < 1)).all():
+        raise ValueError(f"betas must lie in (0, 1), got {betas.min():.4g} to {betas.max():.4g}")
+    return betas
+
+
+def at(table: Tensor, t: Tensor | int, x: Tensor) -> Tensor:
+    """Return row t of a table, for each example of x, ready to multiply x.
+
+    Shapes: table (T+1,), t an integer or (B,), x (B, ...), result (B, 1, ..., 1) or all ones.
+    The gathered numbers are cast to x's dtype and moved to x's device; the table stays float64.
+    Raises TypeError for a t that is not an integer, ValueError for one outside 0..T.
+    """
+    t = check_t(t, x, len(table) - 1)
+    return table[t].to(x.dtype).to(x.device).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def linear_schedule(T: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
+    """Return DDPM's schedule: T betas evenly spaced from beta_start to beta_end.
+
+    The betas are not rescaled when T changes: it is meant for T near 1000.
+    Source: Ho et al. (2020), section 4.
+    """
+    check_count("T", T)
+    return NoiseSchedule(torch.linspace(beta_start, beta_end, T, dtype=torch.float64))
+
+
+def vp_schedule(T: int) -> NoiseSchedule:
+    """Return DDPM's curve for any T: alpha_bar(time) = exp(-0.1 time - 9.95 time^2), time = t/T.
+
+    Source: Song et al. (2021), appendix C, beta_min = 0.1 and beta_max = 20.
+    """
+    check_count("T", T)
+    time = torch.arange(T + 1, dtype=torch.float64) / T
+    return NoiseSchedule(-torch.expm1((-0.1 * time - 9.95 * time**2).diff()))
+
+
+def cosine_schedule(T: int, offset: float = 0.008, beta_max: float = 0.999) -> NoiseSchedule:
+    """Return the cosine schedule: alpha_bar_t = f(t)/f(0), betas clipped at beta_max.
+
+    f(t) = cos^2((t/T + offset) / (1 + offset) pi/2).
+    Source: Nichol and Dhariwal (2021), equation 17.
+    """
+    check_count("T", T)
+    time = torch.arange(T + 1, dtype=torch.float64) / T
+    f = ((time + offset) / (1 + offset) * math.pi / 2).cos() ** 2
+    return NoiseSchedule((1 - f[1:] / f[:-1]).clamp(max=beta_max))
+
+
+def constant_schedule(T: int, beta: float) -> NoiseSchedule:
+    """Return the schedule with beta_t = beta at each of T steps."""
+    check_count("T", T)
+    return NoiseSchedule(torch.full((T,), beta, dtype=torch.float64))
+
+
+def schedule_from_alpha_bars(alpha_bars: Tensor) -> NoiseSchedule:
+    """Return the schedule with given alpha_bar_1..alpha_bar_T, each below the one before and 1.
+
+    beta_t = 1 - alpha_bar_t / alpha_bar_{t-1}. Raises ValueError where a beta leaves (0, 1).
+    """
+    alpha_bars = torch.as_tensor(alpha_bars).detach().to("cpu", torch.float64)
+    if alpha_bars.ndim != 1:
+        raise ValueError(f"alpha_bars must be one row, got shape {tuple(alpha_bars.shape)}")
+    with_clean = torch.cat([alpha_bars.new_ones(1), alpha_bars])
+    return NoiseSchedule(1 - with_clean[1:] / with_clean[:-1])
+
+
+def prior_gap(schedule: NoiseSchedule, second_moment: float = 1.0) -> float:
+    """Return an upper bound on KL(q(x_T) || N(0, I)), in bits per dimension.
+
+    gap = [alpha_bar_T (m - 1) - ln(1 - alpha_bar_T)] / (2 ln 2), m = E|x_0|^2 / d: the KL of
+    q(x_T | x_0) averaged over data with second moment m. It can only shrink over a mixture of x_0.
+    Raises ValueError for a negative second moment.
+    """
+    if not second_moment >= 0:
+        raise ValueError(f"second_moment must be at least 0, got {second_moment}")
+    alpha_bar, var = schedule.alpha_bars[-1].item(), schedule.marginal_vars[-1].item()
+    return (alpha_bar * (second_moment - 1) - math.log(var)) / (2 * math.log(2))

@@ -1,0 +1,159 @@
+"""Follow the gradient of a loss over batches, and average the weights on the way."""
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .checks import check_count, check_data
+from .progress import progress_bar
+
+SHORT_RUN = "DIFFUSION_SHORT_RUN"  # set to 1: every training loop stops after SHORT_STEPS steps
+SHORT_STEPS = 8
+BAR = "{l_bar}{bar}| {elapsed}{postfix}"
+
+
+class History(NamedTuple):
+    """What a run of `train` did: one loss per step, its seconds, whether it was interrupted."""
+
+    losses: list[float]
+    seconds: float
+    interrupted: bool
+
+
+class EMA:
+    """A copy of a model whose weights are the exponential moving average of the model's.
+
+    w_ema <- d w_ema + (1 - d) w, with d = min(decay, (1 + n) / (10 + n)) at update n, so that
+    early weights are forgotten fast. `ema.model` is the copy, in evaluation mode.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {decay}")
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average one step towards the model's present weights; copy its buffers."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        averages, weights = list(self.model.parameters()), list(model.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for kept, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)
+
+
+def is_short_run() -> bool:
+    """Say whether DIFFUSION_SHORT_RUN=1 asks for training loops of a few steps only."""
+    return os.environ.get(SHORT_RUN, "") not in ("", "0")
+
+
+def train(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Tensor], Tensor],
+    batches: Iterable[Tensor],
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    lr: float = 1e-3,
+    clip_norm: float = 1.0,
+    ema: EMA | None = None,
+    autocast: torch.dtype | None = None,
+    on_progress: Callable[[float], None] | None = None,
+) -> History:
+    """Minimise loss(model, x0) over batches with AdamW, for `steps` or `seconds`, the first met.
+
+    The learning rate rises over the first 5 % of the run and falls to 0 by half a cosine;
+    gradients are clipped to clip_norm. on_progress(fraction) is called after each step.
+    An interrupt (the stop button), or the end of `batches`, ends the run; the weights so far stay
+    in model and ema.
+    Raises ValueError without a bound, FloatingPointError where the loss is not finite.
+    """
+    most_steps, most_seconds = _bounds(steps, seconds)
+    device = next(model.parameters()).device
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, fused=True)
+    losses, done, interrupted, start = [], 0.0, False, time.monotonic()
+    model.train()
+    try:
+        with progress_bar(total=100, bar_format=BAR) as bar:
+            for x0 in batches:
+                optimizer.param_groups[0]["lr"] = lr * _rate(done)
+                check_data("batch", x0)
+                losses.append(_gradients(model, loss, x0.to(device), autocast))
+                _descend(model, optimizer, losses[-1], clip_norm)
+                if ema is not None:
+                    ema.update(model)
+                done = max(len(losses) / most_steps, (time.monotonic() - start) / most_seconds)
+                bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
+                bar.update(int(100 * min(1.0, done)) - bar.n)
+                if on_progress is not None:
+                    on_progress(min(1.0, done))
+                if done >= 1:
+                    break
+    except KeyboardInterrupt:
+        interrupted = True
+    model.eval()
+    return History(losses, time.monotonic() - start, interrupted)
+
+
+def bf16_is_faster(
+    model: nn.Module, loss: Callable[[nn.Module, Tensor], Tensor], x0: Tensor
+) -> bool:
+    """Say, after a trial of about two seconds, whether bfloat16 autocast trains faster here.
+
+    It does where the hardware multiplies bfloat16 by itself, and slows training elsewhere.
+    Leaves the weights as they are and no gradients behind. The loss draws from its generator.
+    """
+    rounds = {}
+    for autocast in (None, torch.bfloat16):
+        _gradients(model, loss, x0, autocast)  # the first call also prepares
+        count, start = 0, time.monotonic()
+        while time.monotonic() - start < 0.9:
+            _gradients(model, loss, x0, autocast)
+            count += 1
+        rounds[autocast] = count / (time.monotonic() - start)
+    model.zero_grad(set_to_none=True)
+    return rounds[torch.bfloat16] > rounds[None]
+
+
+def _bounds(steps: int | None, seconds: float | None) -> tuple[float, float]:
+    """Return the most steps and the most seconds of a run, infinite where there is no bound."""
+    if steps is None and seconds is None:
+        raise ValueError("steps or seconds must be given, got neither")
+    if steps is not None:
+        check_count("steps", steps)
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"seconds must be above 0, got {seconds}")
+    if is_short_run():
+        return min(steps or SHORT_STEPS, SHORT_STEPS), math.inf
+    return steps or math.inf, seconds or math.inf
+
+
+def _rate(fraction: float) -> float:
+    """Return the share of the learning rate: a rise over the first 5 %, then half a cosine."""
+    return min(0.02 + fraction / 0.05, 0.5 + 0.5 * math.cos(math.pi * fraction))
+
+
+def _gradients(model, loss, x0: Tensor, autocast: torch.dtype | None) -> float:
+    """Put the gradients of one batch into the model and return its loss."""
+    model.zero_grad(set_to_none=True)
+    with torch.autocast(x0.device.type, dtype=autocast, enabled=autocast is not None):
+        value = loss(model, x0)
+    value.backward()
+    return value.item()
+
+
+def _descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: float, clip_norm: float):
+    """Take one step along the gradients in the model, clipped to clip_norm."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss became {loss}: lower lr or look at the data")
+    nn.utils.clip_grad_norm_(model.parameters(), clip_norm, error_if_nonfinite=True)
+    optimizer.step()

@@ -1,0 +1,527 @@
+# %% [markdown]
+# # 02 · How does a picture turn into noise?
+#
+# A diffusion model learns to undo a process that destroys data. This lesson is about that process alone: no network, nothing learned, every number exact.
+#
+# **At the end you can**
+# - add noise step by step, and jump to any step at once, and say why both give the same distribution;
+# - see with one number whether a schedule ends in pure noise, and with another how it spreads the work;
+# - say what remains of the data after many steps;
+# - say why the tables of this course are kept in float64.
+#
+# **You need** PyTorch tensors, and the normal distribution N(mean, variance). **Time**: about 40 minutes.
+
+# %%
+import math
+import warnings
+from itertools import pairwise
+
+import torch
+
+import diffusion_core as dc
+from diffusion_core import data, lab, toys
+
+warnings.simplefilter("ignore", dc.PriorGapWarning)  # bad schedules are shown here on purpose
+rng = torch.Generator().manual_seed(0)
+
+# %% [markdown]
+# ## 1. The picture first
+#
+# Below, four digits lose themselves in noise. Each column is a moment on the way: on the left the clean image, on the right a picture in which almost nothing is left of it.
+#
+# We call the clean data $x_0$. The process takes $T$ steps, here $T = 1000$, and $x_t$ is the picture after step $t$. Grey levels are scaled to lie between −1 (black) and 1 (white). Noise goes beyond; the picture shows that as black and white. (`vp_schedule` is one way to set the amount of noise; section 6 says which.)
+
+# %%
+digits = data.images("test")
+x0_digits = data.to_signed(digits.x[:200])
+schedule = dc.vp_schedule(1000)
+times = [0, 50, 100, 200, 300, 400, 600, 1000]
+columns = [dc.q_sample(schedule, x0_digits[:4], t, generator=rng) for t in times]
+
+fig, (ax,) = lab.figure(width=8, height=4.4)
+rows = torch.stack(columns, dim=1).flatten(0, 1)
+lab.draw_images(ax, rows, len(times), labels=[f"t = {t}" for t in times], note=digits.note)
+lab.show(fig, "Four digits at t = 0, 50, 100, 200, 300, 400, 600, 1000: from clean to pure noise.")
+
+# %% [markdown]
+# ## 2. One step
+#
+# One step shrinks what is there a little, and adds a little fresh noise. How much is set by a number $\beta_t$ between 0 and 1, one for each step:
+#
+# $$x_t = \sqrt{1-\beta_t}\; x_{t-1} + \sqrt{\beta_t}\; z_t, \qquad z_t \sim N(0, I).$$
+#
+# Here $I$ is the identity matrix: each coordinate gets its own independent noise. The same sentence, written as a distribution, is $q(x_t \mid x_{t-1}) = N\big(\sqrt{1-\beta_t}\,x_{t-1},\ \beta_t I\big)$. We write $q$ for everything that is fixed, and keep $p$ for what is learned later.
+#
+# Each step looks only at the step before. So the whole path has the density
+#
+# $$q(x_{1:T} \mid x_0) = \prod_{t=1}^{T} q(x_t \mid x_{t-1}), \tag{3}$$
+#
+# where $x_{1:T}$ is short for $x_1, \dots, x_T$. A process with this property is a **Markov chain**. The number in brackets is the equation's number in the whole course.
+#
+# **Why the square roots?** Say the coordinates of $x_{t-1}$ have variance 1. Multiplying by $c$ multiplies a variance by $c^2$, so $\sqrt{1-\beta_t}$ makes it $1-\beta_t$. The noise is independent, so its variance $\beta_t$ is added, and the sum is 1 again. The scale of the numbers never changes. Forget the roots and it does, as the next cell computes.
+
+# %%
+beta = 0.3
+right = math.sqrt(1 - beta) ** 2 * 1.0 + math.sqrt(beta) ** 2
+without_roots = (1 - beta) ** 2 * 1.0 + beta**2
+print(f"variance after one step: {right:.4f} with the roots, {without_roots:.4f} without them")
+assert math.isclose(right, 1.0)
+assert without_roots < 1
+
+# %% [markdown]
+# ## 3. Many steps, from scratch
+#
+# Here is the chain as a loop, on many copies of one number. It is slow, and certainly right.
+#
+# `betas[t]` is $\beta_t$. There is no step 0, so row 0 holds 0, and row $t$ is the $t$ of the formulas. The whole course keeps to this.
+
+
+# %%
+def walk(x0, betas, t, rng):
+    """Take t steps of the chain, one after the other."""
+    x = x0
+    for s in range(1, t + 1):
+        z = torch.randn(x.shape, generator=rng, dtype=x.dtype)
+        x = torch.sqrt(1 - betas[s]) * x + torch.sqrt(betas[s]) * z
+    return x
+
+
+betas = torch.cat([torch.zeros(1), torch.linspace(1e-4, 0.02, 1000)]).double()
+start = torch.full((20_000,), 1.5, dtype=torch.float64)
+after = walk(start, betas, 250, rng)
+print(f"20 000 walks of 250 steps from 1.5: mean {after.mean():.4f}, variance {after.var():.4f}")
+
+# %% [markdown]
+# ## 4. Many steps at once
+#
+# Do we have to walk? No. Write $\alpha_t = 1 - \beta_t$, and put one step into the next:
+#
+# $$x_2 = \sqrt{\alpha_2}\,x_1 + \sqrt{\beta_2}\,z_2 = \sqrt{\alpha_2\alpha_1}\,x_0 + \underbrace{\sqrt{\alpha_2\beta_1}\,z_1 + \sqrt{\beta_2}\,z_2}_{\text{noise}}.$$
+#
+# The noise is a sum of two independent normal variables. Such a sum is normal, and its variance is the sum of the variances:
+#
+# $$\alpha_2\beta_1 + \beta_2 = \alpha_2(1-\alpha_1) + 1 - \alpha_2 = 1 - \alpha_1\alpha_2.$$
+#
+# So the factor of $x_0$ is the root of $\alpha_1\alpha_2$, and the variance is what is missing from $\alpha_1\alpha_2$ to 1. The same two lines take us from $t-1$ to $t$ for every $t$: if the noise in $x_{t-1}$ has variance $1-\bar\alpha_{t-1}$, where $\bar\alpha_t$ is the product below, then the noise in $x_t$ has variance $\alpha_t(1-\bar\alpha_{t-1}) + \beta_t = 1-\bar\alpha_t$. With $\bar\alpha_t = \alpha_1\alpha_2\cdots\alpha_t$, said "alpha bar":
+#
+# $$q(x_t \mid x_0) = N\big(\sqrt{\bar\alpha_t}\,x_0,\ (1-\bar\alpha_t)\,I\big). \tag{4}$$
+#
+# The next cell composes a thousand steps exactly: it carries only the factor of $x_0$ and the variance of the noise from one step to the next. Then it compares both with formula (4), to twelve digits, for every $t$.
+
+# %%
+factor, variance = torch.ones(1001).double(), torch.zeros(1001).double()
+for t in range(1, 1001):
+    factor[t] = torch.sqrt(1 - betas[t]) * factor[t - 1]
+    variance[t] = (1 - betas[t]) * variance[t - 1] + betas[t]
+
+alpha_bars = torch.cumprod(1 - betas, dim=0)
+torch.testing.assert_close(factor, alpha_bars.sqrt(), rtol=1e-12, atol=0)
+torch.testing.assert_close(variance, 1 - alpha_bars, rtol=1e-12, atol=1e-15)
+
+mean, std = alpha_bars[250].sqrt() * 1.5, (1 - alpha_bars[250]).sqrt()
+error_of_mean, error_of_var = std / math.sqrt(20_000), std**2 * math.sqrt(2 / 20_000)
+assert abs(after.mean() - mean) < 5 * error_of_mean
+assert abs(after.var() - std**2) < 5 * error_of_var
+print(f"formula (4) at t = 250: mean {mean:.4f}, variance {std**2:.4f}")
+print(f"standard errors of the walks: {error_of_mean:.4f} and {error_of_var:.4f}")
+
+# %% [markdown]
+# The walks agree, too: their mean and their variance lie within five standard errors of the formula's. A **standard error** is the spread that an average of finitely many draws has by chance; five of them are as good as never exceeded.
+#
+# One consequence is used all through the course. To draw $x_t$ we need one draw of noise, not $t$:
+#
+# $$x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon, \qquad \epsilon \sim N(0, I).$$
+#
+# The symbol $\epsilon$ ("epsilon", `eps` in code) is this one draw. It is what the network will learn to guess.
+
+# %% [markdown]
+# ## 5. The package's version
+#
+# `diffusion_core` names functions after distributions. `q_step` is one step, `q_marginal` is formula (4), and `q_sample` draws from it. This is their source, as it runs:
+
+# %%
+lab.show_source(dc.q_step, dc.q_marginal)
+
+# %% [markdown]
+# `at(table, t, x)` takes row `t` of a table, one for each example in the batch, and shapes it so that it multiplies `x`. `Gaussian` is a pair of a mean and a variance.
+#
+# The walk from scratch and the package, given the same noise, must agree:
+
+# %%
+linear = dc.linear_schedule(1000)
+x = start[:5]
+theirs = x
+for s in range(1, 251):
+    z = torch.randn(5, generator=rng.manual_seed(s), dtype=torch.float64)
+    mean, var = dc.q_step(linear, theirs, s)
+    theirs = mean + var.sqrt() * z
+ours = x
+for s in range(1, 251):
+    z = torch.randn(5, generator=rng.manual_seed(s), dtype=torch.float64)
+    ours = torch.sqrt(1 - betas[s]) * ours + torch.sqrt(betas[s]) * z
+torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+torch.testing.assert_close(dc.q_marginal(linear, x, 250).var, variance[250:251], rtol=1e-6, atol=0)
+print("250 steps from scratch and by the package: the same numbers")
+
+# %% [markdown]
+# ## 6. Schedules
+#
+# The list $\beta_1, \dots, \beta_T$ is the **schedule**. By formula (4), all that matters for $x_t$ is $\bar\alpha_t$. For data of mean 0 and variance 1, as from here on, it is the share of the variance that is still signal. Three curves say everything:
+#
+# - $\bar\alpha_t$ falls from 1 to nearly 0;
+# - the **signal-to-noise ratio** is $\text{SNR}_t = \bar\alpha_t / (1-\bar\alpha_t)$;
+# - $\beta_t$ is how much is lost in each step.
+#
+# The four schedules here: *linear* has evenly spaced $\beta_t$ from 0.0001 to 0.02 (the first DDPM paper). *vp* is nearly the same curve, given as a formula in $t/T$, $\bar\alpha_t = \exp(-0.1\,(t/T) - 9.95\,(t/T)^2)$, so that $T$ may be any number; in the figure the two cover each other. *cosine* gives $\bar\alpha_t$ the shape of a squared cosine. *constant* has one $\beta$ throughout.
+
+# %%
+schedules = {
+    "linear": linear,
+    "vp": dc.vp_schedule(1000),
+    "cosine": dc.cosine_schedule(1000),
+    "constant": dc.constant_schedule(1000, 0.01),
+}
+fig, axes = lab.figure(3, width=10, height=3.2)
+for name, s in schedules.items():
+    axes[0].plot(s.alpha_bars, label=name)
+    axes[1].semilogy(range(1, 1001), s.snr[1:], label=name)
+    axes[2].semilogy(range(1, 1001), s.betas[1:], label=name)
+for ax, label in zip(axes, ("alpha_bar_t", "SNR_t", "beta_t"), strict=True):
+    ax.set(xlabel="t", ylabel=label)
+axes[0].legend()
+lab.show(
+    fig, "alpha_bar, SNR and beta over t: cosine keeps the signal longest, constant loses it first."
+)
+
+# %% [markdown]
+# Which schedule destroys faster? It is often said that $\bar\alpha$ falls faster with the cosine schedule. We do not have to believe anything: the table gives the step at which half of the variance is noise, and what is left at the end.
+#
+# The last column is the **prior gap**. A sampler starts from pure noise, $N(0, I)$. The true $x_T$ is only nearly that. The prior gap is an upper bound on how far $q(x_T)$ is from $N(0,I)$, as a Kullback–Leibler divergence in bits per dimension:
+#
+# $$\text{gap} = \tfrac{1}{2}\big[\bar\alpha_T\,(m-1) - \ln(1-\bar\alpha_T)\big] / \ln 2,$$
+#
+# where $m$ is the mean of $x_0^2$ per coordinate, 1 for data of mean 0 and variance 1.
+#
+# In words: $q(x_T)$ is the distribution of $x_T$ when $x_0$ is drawn from the data. The **Kullback–Leibler divergence** $\text{KL}(q\,\|\,p) = \mathbb E_q[\log_2 q(x)/p(x)]$ is 0 when two distributions are the same, and positive when they differ. ($\mathbb E_q$ is the mean over draws from $q$; with $\log_2$ the unit is bits.) For one fixed $x_0$, both $q(x_T|x_0)$ and $N(0, I)$ are normal, and their divergence is $\tfrac12[\bar\alpha_T x_0^2 - \bar\alpha_T - \ln(1-\bar\alpha_T)]/\ln 2$ per coordinate; lesson 04 derives this. The gap is its mean over the data. Mixing all $x_0$ can only bring the distribution closer to $N(0,I)$, so the gap is an upper bound. This course calls a gap below 0.01 bits small enough.
+
+# %%
+print("schedule   half noise at t   alpha_bar_T   prior gap (bits/dim)")
+for name, s in schedules.items():
+    half = int((s.alpha_bars < 0.5).nonzero()[0])
+    print(f"{name:9s}  {half:15d}   {s.alpha_bars[-1]:11.2e}   {dc.prior_gap(s):.2e}")
+halves = {name: int((s.alpha_bars < 0.5).nonzero()[0]) for name, s in schedules.items()}
+assert halves["cosine"] > halves["linear"] > halves["constant"]
+
+# %% [markdown]
+# So the cosine schedule is *slower*: half of its steps still have more signal than noise. That is its point. Images stay readable for longer, and fewer steps are spent on pictures that are almost pure noise.
+#
+# ## 7. Move it yourself
+#
+# Drag $t$, and watch 2 000 points of a 2-D data set dissolve. The right-hand panel follows: the dot shows where you are on the curve of $\bar\alpha$, and the words beside it give the mean, the spread, the SNR and the prior gap. Change the schedule. Then change $T$ for the linear one, and watch the prior gap.
+
+# %%
+clouds = {name: toys.toy_2d(name, 2000, generator=rng.manual_seed(1)) for name in toys.TOYS}
+noise = torch.randn(2000, 2, generator=rng)
+builders = {
+    "vp": dc.vp_schedule,
+    "linear": dc.linear_schedule,
+    "cosine": dc.cosine_schedule,
+    "constant 0.01": lambda T: dc.constant_schedule(T, 0.01),
+}
+tables = {(name, T): build(T) for name, build in builders.items() for T in range(10, 1001, 10)}
+
+# %% [markdown]
+# The widget has three parts: a figure drawn once, a function that moves what changes, and the controls.
+
+# %%
+fig, (left, right) = lab.figure(2, width=9, height=4)
+points = lab.draw_points(left, clouds["moons"])
+(curve,) = right.plot([0, 1], [1, 0], label="alpha_bar", color=lab.BLUE)
+(here,) = right.plot([0], [1], "o", color=lab.RED, label="you are here")
+right.set(xlabel="t / T", ylabel="alpha_bar_t", xlim=(0, 1), ylim=(0, 1.03))
+right.legend(loc="upper right")
+words = right.text(0.98, 0.72, "", transform=right.transAxes, ha="right", va="top")
+
+# %% [markdown]
+# The function gets one value from each control. It returns a sentence, which a screen reader reads aloud.
+
+
+# %%
+def explore_points(percent, schedule, T, points_of):
+    """Move the points to step t; return the sentence under the picture."""
+    s = tables[schedule, T]
+    t = round(percent / 100 * T)
+    points.set_data(*dc.q_sample(s, clouds[points_of], t, noise).T)
+    curve.set_data(torch.linspace(0, 1, T + 1), s.alpha_bars)
+    here.set_data([t / T], [s.alpha_bars[t]])
+    scale, std = s.alpha_bars[t].sqrt(), s.marginal_vars[t].sqrt()
+    words.set_text(
+        f"mean = {scale:.3f} x0\nstd = {std:.3f}\nSNR = {s.snr[t]:.3g}\n"
+        f"prior gap = {dc.prior_gap(s):.2g} bits/dim"
+    )
+    return f"{points_of}, {schedule}, t = {t} of {T}: mean {scale:.3f} x0, std {std:.3f}."
+
+
+controls = {
+    "percent": lab.slider("t in % of T", 0, 100, 30),
+    "schedule": lab.choice("schedule", list(builders)),
+    "T": lab.slider("T", 10, 1000, 1000, step=10),
+    "points_of": lab.choice("points", list(toys.TOYS)),
+}
+lab.Explorer(fig, [points, curve, here, words], explore_points, controls)
+
+# %% [markdown]
+# The same for digits. At which $t$ can you no longer tell which digit it is? Is it the same for every digit?
+
+# %%
+digit_noise = torch.randn(1, 1, 28, 28, generator=rng)
+first_of = {k: int((digits.labels[:200] == k).nonzero()[0]) for k in range(10)}
+fig, axes = lab.figure(3, width=9, height=3.4)
+panels = [ax.imshow(torch.zeros(28, 28), cmap="gray", vmin=-2, vmax=2) for ax in axes]
+for ax, title in zip(axes, ("signal: mean of x_t", "x_t", "noise in x_t"), strict=True):
+    ax.set(xticks=[], yticks=[], title=title)
+
+# %% [markdown]
+# Left is what is left of the digit, right the noise that was added, and in the middle their sum. Grey levels run from −2 to 2 here, so that little of the noise is cut off.
+
+
+# %%
+def explore_digits(t, schedule, digit):
+    """Show signal, noise and their sum at step t."""
+    s, x0 = tables[schedule, 1000], x0_digits[first_of[digit]][None]
+    signal = dc.q_marginal(s, x0, t).mean
+    x_t = dc.q_sample(s, x0, t, digit_noise)
+    for panel, image in zip(panels, (signal, x_t, x_t - signal), strict=True):
+        panel.set_data(image[0, 0])
+    return f"digit {digit}, {schedule}, t = {t}: SNR {s.snr[t]:.3g}."
+
+
+lab.Explorer(
+    fig,
+    panels,
+    explore_digits,
+    {
+        "t": lab.slider("t", 0, 1000, 150),
+        "schedule": lab.choice("schedule", list(builders)),
+        "digit": lab.slider("digit", 0, 9, 3),
+    },
+)
+
+# %% [markdown]
+# ## 8. Where does it all end?
+#
+# **Pure noise stays pure noise.** If $x_{t-1} \sim N(0, I)$, then $x_t \sim N(0, I)$ whatever $\beta_t$ is. We say that $N(0, I)$ is *stationary*. As an equation, with $p_\infty$ the density of $N(0,1)$ in one dimension, and $q(x\mid x')$ one step with any $\beta$:
+#
+# $$p_\infty(x) = \int q(x \mid x')\; p_\infty(x')\; dx'. \tag{5}$$
+#
+# The cell computes this integral as a sum over a fine grid of $x'$, for a $\beta$ that is not small, and compares it with $p_\infty$.
+
+# %%
+grid = torch.linspace(-9, 9, 2001, dtype=torch.float64)
+standard = dc.Gaussian(torch.zeros(1).double(), torch.ones(1).double())
+one_step = dc.constant_schedule(1, 0.3)
+q = dc.q_step(one_step, grid[:, None], 1)  # one row for each x'
+kernel = q.log_prob(grid.expand(2001, 2001)).exp()  # q(x | x'): row x', column x
+integral = (kernel * standard.log_prob(grid).exp()[:, None]).sum(0) * (grid[1] - grid[0])
+torch.testing.assert_close(integral, standard.log_prob(grid).exp(), rtol=0, atol=1e-12)
+print("N(0, 1) is stationary: the integral agrees with the density to 1e-12 on the whole grid")
+
+# %% [markdown]
+# **Everything becomes pure noise, if the schedule takes enough away.** By (4), the start is forgotten exactly when $\bar\alpha_t \to 0$. Every factor $1-\beta_t$ is below 1, so $\bar\alpha_t$ always falls. But does it fall to 0? Taking the logarithm of the product, as $t$ grows without end,
+#
+# $$\bar\alpha_t \to 0 \iff \sum_{s=1}^{t} -\ln(1-\beta_s) \to \infty. \tag{6}$$
+#
+# With a constant $\beta$ the sum grows by the same amount in each step, so every start ends in $N(0, I)$. The figure shows three very different starts in one dimension: one point, two points, and a wide Gaussian. Each is a **mixture** of Gaussians: pick one of several Gaussians at random, then draw from it. (`dc.mixture(centres, variance)` makes one; variance 0 gives points.) By (4) a mixture stays a mixture, so the curves are exact, and so is their divergence from $N(0,1)$, computed by `prior_kl`.
+
+# %%
+starts = {
+    "one point at 2": dc.mixture(torch.tensor([[2.0]]).double()),
+    "points at -3 and 1": dc.mixture(torch.tensor([[-3.0], [1.0]]).double()),
+    "N(0, 9)": dc.mixture(torch.tensor([[0.0]]).double(), 9.0),
+}
+steps = torch.arange(1, 16) * 40
+fig, (ax,) = lab.figure(width=7, height=3)
+for name, mixture in starts.items():
+    kls = [dc.prior_kl(dc.constant_schedule(int(t), 0.02), mixture) for t in steps]
+    ax.semilogy(steps, kls, marker="o", label=name)
+    assert all(a > b for a, b in pairwise(kls)) and kls[-1] < 1e-4
+ax.set(xlabel="steps with beta = 0.02", ylabel="KL to N(0, 1), bits")
+ax.legend()
+lab.show(fig, "Three starts: after 600 steps of beta = 0.02 each is within 0.0001 bits of N(0, 1).")
+
+# %% [markdown]
+# Now a schedule for which the sum does *not* grow for ever: $\beta_t = 1/(t+1)^2$. Every $\beta_t$ is positive, and noise is added for ever. Yet $\bar\alpha_t$ stops at one half:
+#
+# $$\prod_{s=1}^{t}\Big(1 - \frac{1}{(s+1)^2}\Big) = \prod_{s=1}^{t}\frac{s\,(s+2)}{(s+1)^2} = \frac{t+2}{2(t+1)} \to \frac12.$$
+
+# %%
+t = torch.arange(1, 100_001, dtype=torch.float64)
+timid = dc.NoiseSchedule(1 / (t + 1) ** 2)
+torch.testing.assert_close(timid.alpha_bars[1:], (t + 2) / (2 * (t + 1)), rtol=1e-10, atol=0)
+print(
+    f"alpha_bar after 100 000 steps: {timid.alpha_bars[-1]:.4f}; prior gap {dc.prior_gap(timid):.4f} bits/dim"
+)
+
+# %% [markdown]
+# ## 9. Predict, then run
+#
+# A constant schedule has $\beta = 0.02$. After how many steps is half of the variance noise? Write down a number before you run the cell. (Hint: $\ln 2 \approx 0.69$.)
+
+# %%
+constant = dc.constant_schedule(1000, 0.02)
+print("first t with alpha_bar_t below one half:", int((constant.alpha_bars < 0.5).nonzero()[0]))
+
+# %% [markdown]
+# The product $0.98^t$ is one half when $t = \ln 2 / -\ln 0.98 \approx 34.3$. Of a thousand steps, more than nine hundred and sixty then work on pictures that are mostly noise. That is the weakness of a constant schedule.
+#
+# ## 10. What breaks
+#
+# A thousand steps are slow, so somebody writes `linear_schedule(50)`. The $\beta$s still run from 0.0001 to 0.02, but there are only 50 of them. Take data of two values, −1 and 1, in equal parts. The figure shows the exact density of $x_{50}$, beside the $N(0,1)$ from which sampling starts.
+
+# %%
+two_values = dc.mixture(torch.tensor([[-1.0], [1.0]]).double())
+axis = torch.linspace(-4, 4, 401, dtype=torch.float64)[:, None]
+fig, (ax,) = lab.figure(width=7, height=3)
+for name, s in {"linear": dc.linear_schedule(50), "vp": dc.vp_schedule(50)}.items():
+    density = dc.mixture_log_prob(dc.diffuse(s, two_values, 50), axis).exp()
+    gap, exact = dc.prior_gap(s), dc.prior_kl(s, two_values)
+    ax.plot(axis, density, label=f"x_50, {name}_schedule(50)")
+    print(
+        f"{name:6s}: alpha_bar_T {s.alpha_bars[-1]:.4f}, gap {gap:.4f}, exact {abs(exact):.4f} bits/dim"
+    )
+    assert exact <= gap and (gap > 0.01) == (name == "linear")
+ax.plot(axis, standard.log_prob(axis).exp(), label="N(0, 1), where sampling starts")
+ax.set(xlabel="x", ylabel="density")
+ax.legend(loc="upper right", fontsize="small")
+lab.show(
+    fig, "x_50 has two humps with linear_schedule(50); with vp_schedule(50) it lies on N(0, 1)."
+)
+
+# %% [markdown]
+# Sampling would start from the one hump of $N(0,1)$, while training ended at the two humps. Even a perfect network then starts from the wrong places in the wrong proportions, and nothing later corrects that fully. The exact divergence is 0.04 bits, far above 0.01, and below the prior gap, which is a bound for every data set with this $m$.
+# The package warns (`PriorGapWarning`) whenever a schedule leaves more than 0.01 bits. This lesson silenced that warning, by name, in its first cell.
+#
+# ## 11. Why float64
+#
+# Computers round. At $t = 1$ the interesting number is $1-\bar\alpha_1 = \beta_1 = 0.0001$, a small difference of two numbers near 1, and that is where rounding hurts. The cell builds the tables in three precisions, and compares them with the package's, which is summed without any difference.
+
+# %%
+exact = linear.marginal_vars
+fig, (ax,) = lab.figure(width=7, height=3)
+for dtype in (torch.float16, torch.float32, torch.float64):
+    low = torch.cumprod(1 - linear.betas.to(dtype), 0)
+    error = ((1 - low).double() - exact).abs() / exact
+    ax.loglog(range(1, 1001), error[1:].clamp(min=1e-17), label=str(dtype).removeprefix("torch."))
+    missing, beta_1 = 1 - low[1], linear.betas[1].to(dtype)
+    variance_1 = beta_1 * (1 - low[0]) / missing
+    print(f"{dtype!s:13s}  1 - alpha_bar_1 is off by {error[1]:.1e}, relatively;", end=" ")
+    print(f"factor of x0 at t = 1: {beta_1 / missing:.5f}; variance at t = 1: {variance_1:.0f}")
+ax.set(xlabel="t", ylabel="relative error of 1 - alpha_bar_t")
+ax.legend()
+lab.show(
+    fig,
+    "Rounding of 1 - alpha_bar over t: float16 loses everything at t = 1, float32 half of its digits.",
+)
+
+# %% [markdown]
+# The way back (lesson 05) uses two ratios with $1-\bar\alpha_1$ below the line. The first, $\beta_1/(1-\bar\alpha_1)$, is the factor of $x_0$ in the last step back, and must be exactly 1. The second is a variance, $\beta_1(1-\bar\alpha_0)/(1-\bar\alpha_1)$. As $\bar\alpha_0 = 1$, it must be 0.
+#
+# In float16, $1 - 0.0001$ is rounded to 1. Nothing is left of the difference: one ratio is infinite (`inf`), the other is 0/0, which is "not a number" (`nan`). In float32 about half of the seven digits are gone, and the factor is 0.99983. Code that keeps its tables in float32 has this error.
+#
+# So the tables of `diffusion_core` are float64, and $1-\bar\alpha_t$ is not computed as a difference at all, but summed step by step, as we did in section 4. `at` casts to the precision of the data only after the row is taken.
+
+# %%
+small = torch.ones(1, dtype=torch.float32)
+assert linear.betas.dtype == torch.float64
+assert dc.at(linear.marginal_vars, 1, small).dtype == torch.float32
+print(f"factor of x0 at t = 1: {(linear.betas[1] / linear.marginal_vars[1]).item():.5f}, exactly 1")
+
+# %% [markdown]
+# ## 12. Exercises
+#
+# **Exercise 1.** Write `noisy(x0, alpha_bar_t, eps)`: formula (4) as a draw. `x0` and `eps` have shape (B, 2), `alpha_bar_t` has shape (B,): one number for each example. Make the shapes fit.
+
+
+# %%
+# STARTER
+def noisy(x0, alpha_bar_t, eps):
+    return None  # your line here
+
+
+# SOLUTION
+def noisy(x0, alpha_bar_t, eps):
+    alpha_bar_t = alpha_bar_t[:, None]  # (B, 1), so that it multiplies both coordinates
+    return alpha_bar_t.sqrt() * x0 + (1 - alpha_bar_t).sqrt() * eps
+
+
+# %%
+def package_noisy(x0, alpha_bar_t, eps):
+    s = dc.schedule_from_alpha_bars(alpha_bar_t)
+    return dc.q_sample(s, x0, torch.arange(1, len(x0) + 1), eps)
+
+
+case = (clouds["moons"][:3], torch.tensor([0.9, 0.5, 0.1]), noise[:3])
+pair = (clouds["circles"][:2], torch.tensor([0.99, 0.0001]), noise[:2])
+lab.check(noisy, package_noisy, [case, pair])
+
+# %% [markdown]
+# **Exercise 2.** A schedule is often given by its SNR. Write `alpha_bar_of(snr)`, the inverse of $\text{SNR} = \bar\alpha/(1-\bar\alpha)$, that works for an SNR of 1e-9 as well as 1e9.
+
+
+# %%
+# STARTER
+def alpha_bar_of(snr):
+    return None  # your line here
+
+
+# SOLUTION
+def alpha_bar_of(snr):
+    return snr / (1 + snr)
+
+
+# %%
+ratios = [(linear.snr[1:],), (torch.tensor([1e-9, 1.0, 1e9]),)]
+lab.check(alpha_bar_of, lambda snr: torch.sigmoid(snr.log()), ratios, relative=True)
+
+# %% [markdown]
+# **Exercise 3.** How many steps of a constant $\beta$ does it take until the prior gap (for $m = 1$) is at most 0.01 bits per dimension? Write `steps_needed(beta)`, which returns a whole number. (For $m = 1$ the gap is $-\ln(1-\bar\alpha_T) / (2\ln 2)$, and $\bar\alpha_T = (1-\beta)^T$.)
+
+
+# %%
+# STARTER
+def steps_needed(beta):
+    return None  # your lines here
+
+
+# SOLUTION
+def steps_needed(beta):
+    largest_alpha_bar = 1 - math.exp(-0.01 * 2 * math.log(2))
+    return math.ceil(math.log(largest_alpha_bar) / math.log(1 - beta))
+
+
+# %%
+def count_steps(beta):
+    return next(T for T in range(1, 5000) if dc.prior_gap(dc.constant_schedule(T, beta)) <= 0.01)
+
+
+lab.check(steps_needed, count_steps, [(0.02,), (0.1,), (0.5,)])
+
+# %% [markdown]
+# ## 13. Summary
+#
+# 1. One step shrinks the data by $\sqrt{1-\beta_t}$ and adds noise of variance $\beta_t$, so that the scale stays the same.
+# 2. All $t$ steps together are one Gaussian with mean $\sqrt{\bar\alpha_t}\,x_0$ and variance $1-\bar\alpha_t$, so any $x_t$ costs one draw.
+# 3. A schedule is its curve of $\bar\alpha_t$; the prior gap says in bits whether it reaches pure noise.
+# 4. $N(0, I)$ is stationary, and every start ends there if and only if $\bar\alpha_t \to 0$.
+# 5. Small differences of numbers near 1 lose digits, so tables are float64.
+#
+# | equation | function |
+# |---|---|
+# | (3) one step | `q_step` |
+# | (4) all steps at once | `q_marginal`, `q_sample` |
+# | (5), (6) where it ends | `prior_gap`, `prior_kl` |
+# | schedules | `linear_schedule`, `vp_schedule`, `cosine_schedule`, `constant_schedule` |
+#
+# **References.** Sohl-Dickstein et al., *Deep Unsupervised Learning using Nonequilibrium Thermodynamics* (2015). Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020). Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021), for the cosine schedule. Song et al., *Score-Based Generative Modeling through Stochastic Differential Equations* (2021), for the vp curve.
+#
+# **Next**: [05 · Can a network learn to walk back?](05_toy_2d.ipynb)

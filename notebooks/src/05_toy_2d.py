@@ -1,0 +1,465 @@
+# %% [markdown]
+# # 05 · Can a network learn to walk back?
+#
+# Lesson 02 turned data into noise. Here a small network learns the way back, on points in the plane. In the plane we know the perfect answer exactly, so we can see how far the network is from it.
+#
+# **At the end you can**
+# - say what the network is asked, and what the best possible answer is;
+# - write the training loop (Algorithm 1) and the sampler (Algorithm 2) from memory;
+# - measure how good samples are, in multiples of what chance alone gives;
+# - recognise two common mistakes by what they do to the samples.
+#
+# **You need** lesson 02, and PyTorch modules and optimizers. **Time**: about 45 minutes.
+
+# %%
+import warnings
+from functools import partial
+
+import torch
+
+import diffusion_core as dc
+from diffusion_core import lab, metrics, toys
+from diffusion_core.nets import MLP
+
+rng = torch.Generator().manual_seed(0)
+schedule = dc.vp_schedule(200)
+
+# %% [markdown]
+# ## 1. The picture first
+#
+# Start on the left with 2 000 points of pure noise. Step by step the points find their way into the shape of the data, two moons. This is what we are going to build. Here the steps are taken with a perfect guide; later with one that was learned. Our moons are exactly a mixture (lesson 02) of 1 000 small Gaussians, with centres along two half circles. That is why a perfect guide exists.
+
+# %%
+toy = "moons"
+centres, std = toys.toy_centres(toy)
+truth = dc.mixture(centres, std**2)  # the data's distribution, exactly
+perfect = dc.mixture_eps_model(schedule, truth)
+
+x_T = torch.randn(2000, 2, generator=rng)
+chain = [
+    dc.Step(200, x_T, x_T),
+    *dc.sample_chain(dc.ddpm_step, schedule, perfect, x_T, generator=rng),
+]
+fig, axes = lab.figure(5, width=12, height=2.8, sharey=True)
+for ax, t in zip(axes, (200, 100, 50, 20, 0), strict=True):
+    lab.draw_points(ax, chain[200 - t].x_t, title=f"t = {t}")
+for ax in axes[1:]:
+    ax.set_ylabel("")
+lab.show(fig, "2 000 points at t = 200, 100, 50, 20, 0: a round cloud of noise becomes two moons.")
+
+# %% [markdown]
+# ## 2. What the network is asked
+#
+# Remember how $x_t$ is made: $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, with data $x_0$ and noise $\epsilon \sim N(0, I)$. The network sees $x_t$ and $t$ and is asked: **which noise $\epsilon$ is in there?** Its answer is written $\hat\epsilon$, or $\epsilon_\theta(x_t, t)$, where $\theta$ stands for its weights. In code it is `eps_hat`, and a function that answers is an `eps_model(x_t, t)`.
+#
+# An answer is also a guess of the clean data. Solve for $x_0$:
+#
+# $$\hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\;\hat\epsilon}{\sqrt{\bar\alpha_t}}.$$
+#
+# The question has no certain answer. Many pairs $(x_0, \epsilon)$ give the same $x_t$. So we ask for the answer whose squared error is smallest *on average*. That answer is the mean of all noises that could be in $x_t$, each weighted by how likely it is: $\mathbb E[\epsilon \mid x_t]$. Here is why. For any guess $g$,
+#
+# $$\mathbb E\big[\,|\epsilon - g|^2 \mid x_t\big] = \mathbb E\big[\,|\epsilon - \mathbb E[\epsilon|x_t]|^2 \mid x_t\big] + \big|g - \mathbb E[\epsilon|x_t]\big|^2,$$
+#
+# because the mixed term averages to 0. The first part does not depend on $g$; the second is smallest when $g$ is the mean.
+#
+# Our toys are Gaussian mixtures, so this mean can be computed exactly. `mixture_eps_model` does that; `perfect` above is such a function. The next cell tries three changes of the perfect answer, and measures what they do to the average error. (`draw_t` draws $t$ from $1, \dots, T$, all equally likely.)
+
+# %%
+x0 = toys.toy_2d(toy, 20_000, generator=rng)
+t = dc.draw_t(schedule, x0, rng)
+eps = torch.randn(x0.shape, generator=rng)
+x_t = dc.q_sample(schedule, x0, t, eps)
+eps_best = perfect(x_t, t)
+error = (eps - eps_best).square().mean(1)
+for name, change in {
+    "larger": 0.1 * eps_best,
+    "shifted": torch.tensor([0.1, 0.0]),
+    "pulled in": -0.1 * x_t,
+}.items():
+    worse = (eps - eps_best - change).square().mean(1) - error
+    standard_error = worse.std() / 20_000**0.5
+    assert worse.mean() > 5 * standard_error, name
+print("20 000 questions: each of the three changes makes the error larger")
+
+# %% [markdown]
+# ## 3. One step back
+#
+# How does a guess of the noise help to go from $x_t$ to $x_{t-1}$? If we knew $x_0$, the distribution of $x_{t-1}$ would be known exactly. It is a Gaussian, called the **posterior**:
+#
+# $$q(x_{t-1} \mid x_t, x_0) = N\big(\tilde\mu_t,\ \tilde\beta_t I\big), \quad
+# \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t, \quad
+# \tilde\beta_t = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t. \tag{10}$$
+#
+# Lesson 03 is about this formula. Here we check it another way. Given $x_0$, the pair $(x_{t-1}, x_t)$ is jointly Gaussian. Its covariance follows from one step of the chain: $\text{Var}(x_{t-1}) = 1-\bar\alpha_{t-1}$, $\text{Cov}(x_{t-1}, x_t) = \sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})$, and $\text{Var}(x_t) = 1-\bar\alpha_t$. For any two joint Gaussians $a, b$, knowing $b$ shifts the mean of $a$ by $\text{Cov}(a,b)/\text{Var}(b)$ times ($b$ − the mean of $b$), and lowers the variance by $\text{Cov}(a,b)^2/\text{Var}(b)$.
+
+# %%
+one, seen = torch.tensor([[0.7]]).double(), torch.tensor([[-0.4]]).double()
+for t in range(1, 201):
+    before, now = dc.q_marginal(schedule, one, t - 1), dc.q_marginal(schedule, one, t)
+    cov = schedule.alphas[t].sqrt() * before.var
+    mean = before.mean + cov / now.var * (seen - now.mean)
+    var = before.var - cov**2 / now.var
+    posterior = dc.q_posterior(schedule, seen, one, t)
+    torch.testing.assert_close(posterior.mean, mean, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(posterior.var, var, rtol=1e-9, atol=1e-15)
+print("formula (10) = conditioning the joint Gaussian, for every t from 1 to 200")
+
+# %% [markdown]
+# We do not know $x_0$, but we have $\hat x_0$. Put it in the place of $x_0$, and (10) becomes a step that we can take. Write $\hat x_0$ with $\hat\epsilon$ and collect terms. The factor of $x_t$ becomes $[\beta_t + \alpha_t(1-\bar\alpha_{t-1})]\,/\,[\sqrt{\alpha_t}\,(1-\bar\alpha_t)] = 1/\sqrt{\alpha_t}$, because $\beta_t + \alpha_t - \bar\alpha_t = 1-\bar\alpha_t$. So the mean of our step is
+#
+# $$\mu_\theta(x_t, t) = \frac{1}{\sqrt{\alpha_t}}\Big(x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\;\hat\epsilon\Big). \tag{11}$$
+#
+# This is an approximation, even with the perfect answer: $\hat x_0$ is a mean, and the true $x_0$ scatters around it. The mean of the step is right; its shape and its variance are only nearly right. The smaller the steps, the better.
+#
+# ## 4. From scratch: Algorithms 1 and 2
+#
+# **Algorithm 1, training.** Take data $x_0$. Draw a step $t$ from $1, \dots, T$, all equally likely. Draw noise $\epsilon$. Make $x_t$. Ask the network, and move its weights so that the squared error $|\epsilon - \epsilon_\theta(x_t, t)|^2$, divided by the number of coordinates, becomes smaller. Repeat. The function below is one round, up to the error; the optimizer does the rest.
+#
+# Row $t$ of a table belongs to step $t$, and row 0 is clean data. So `randint(1, T + 1)` draws exactly $1, \dots, T$. The tables stay in float64, as lesson 02 advised; a row is cast to the data's float32 after it is taken.
+
+# %%
+T, betas, alpha_bars = 200, schedule.betas, schedule.alpha_bars
+
+
+def simple_loss(model, x0, rng):
+    """One round of Algorithm 1: the squared error of the guessed noise."""
+    t = torch.randint(1, T + 1, (len(x0),), generator=rng)
+    eps = torch.randn(x0.shape, generator=rng)
+    keep = alpha_bars[t][:, None]  # (B, 1)
+    x_t = keep.sqrt().float() * x0 + (1 - keep).sqrt().float() * eps
+    return (eps - model(x_t, t)).square().mean()
+
+
+# %% [markdown]
+# **Algorithm 2, sampling.** Start from pure noise $x_T \sim N(0, I)$. For $t = T, \dots, 1$: guess the noise, take the mean (11), and add noise of variance $\sigma_t^2$. At $t = 1$ add none: the last step goes to clean data. ($\tilde\beta_1$ is 0 anyway; with $\sigma_t^2 = \beta_t$ the rule matters.) The choice here is $\sigma_t^2 = \tilde\beta_t$; $\sigma_t^2 = \beta_t$ is the other usual one.
+
+
+# %%
+@torch.no_grad()
+def sample(model, x, rng):
+    """Algorithm 2: from noise x (N, 2) to data."""
+    for t in range(T, 0, -1):
+        eps_hat = model(x, torch.full((len(x),), t))
+        mean = (x - betas[t] / (1 - alpha_bars[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+        var = (1 - alpha_bars[t - 1]) / (1 - alpha_bars[t]) * betas[t]
+        z = torch.randn(x.shape, generator=rng) if t > 1 else 0.0
+        x = (mean + var.sqrt() * z).float()
+    return x
+
+
+# %% [markdown]
+# ## 5. The package's version
+#
+# `eps_loss` is Algorithm 1, `ddpm_step` one round of Algorithm 2, and `sample_chain` is the loop: it yields every step, so that one can watch.
+
+# %%
+lab.show_source(dc.eps_loss, dc.ddpm_step)
+
+# %% [markdown]
+# Same random numbers, same result. For the sampler we compare on few points and with the perfect guide.
+
+# %%
+untrained = MLP(seed=1)
+ours = simple_loss(untrained, x0[:64], rng.manual_seed(3))
+theirs = dc.eps_loss(schedule, untrained, x0[:64], generator=rng.manual_seed(3))
+torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
+
+ours = sample(perfect, x_T[:50], rng.manual_seed(4))
+*_, last = dc.sample_chain(dc.ddpm_step, schedule, perfect, x_T[:50], generator=rng.manual_seed(4))
+torch.testing.assert_close(ours, last.x_t, rtol=0, atol=1e-3)
+print("Algorithms 1 and 2 from scratch and by the package: the same numbers, up to rounding")
+
+# %% [markdown]
+# ## 6. Training
+#
+# The network is an **MLP**: layers of 128 numbers, each a linear map and an activation function (SiLU, a smooth bend). It learns one function for all $t$, so it must be told $t$. It gets $t$ as a vector of sines and cosines of many frequencies, which makes near steps look alike and far ones different.
+#
+# While it trains, a second copy of the weights follows slowly: an **exponential moving average** (EMA). After each update, the copy moves a small part of the way to the present weights. It averages out the jitter of the last updates, and we sample with it.
+
+# %%
+model = MLP()
+ema = dc.EMA(model, decay=0.998)
+
+
+def batches():
+    """Fresh points without end."""
+    while True:
+        yield toys.toy_2d(toy, 512, generator=rng)
+
+
+loss = partial(dc.eps_loss, schedule, generator=rng)
+history = dc.train(model, loss, batches(), steps=4000, seconds=30, lr=2e-3, ema=ema)
+learned = ema.model
+
+# %% [markdown]
+# **Predict, then run.** The loss is the mean squared error of the guessed noise. The noise has variance 1, so a network that always answers 0 has loss 1. How low can the loss go: to 0? Write down your guess, and why.
+
+# %%
+floor_of_loss = error.mean()  # of the perfect answer, section 2
+smooth = torch.tensor(history.losses).unfold(0, min(100, len(history.losses)), 1).mean(1)
+fig, (ax,) = lab.figure(width=7, height=3)
+ax.plot(smooth, label="network, mean of 100 steps")
+ax.axhline(floor_of_loss, color=lab.BLACK, ls=":", label="the perfect answer")
+ax.set(xlabel="training step", ylabel="loss", ylim=(0, 1))
+ax.legend()
+lab.show(fig, "The loss falls fast, then flattens at the loss of the perfect answer, far above 0.")
+lab.claim(
+    "at the end the loss is within 10 % of the perfect answer's", smooth[-1] < 1.1 * floor_of_loss
+)
+
+# %% [markdown]
+# The loss cannot reach 0, because the noise in $x_t$ cannot be known. Its lowest value is a property of the data and the schedule. So a loss says little by itself: 0.2 may be perfect.
+#
+# ## 7. Learned and perfect, side by side
+#
+# At a place $x_t$ the negative of $\epsilon$ points to where the data is. The arrows below show $-\hat\epsilon$ at $t = 30$, the perfect one and the learned one.
+
+# %%
+side = torch.linspace(-2.5, 2.5, 17)
+places = torch.cartesian_prod(side, side)
+when = torch.full((len(places),), 30)
+fig, axes = lab.figure(2, width=9, height=4.2, sharey=True)
+for ax, (name, guide) in zip(axes, {"perfect": perfect, "learned": learned}.items(), strict=True):
+    arrows = -guide(places, when)
+    lab.draw_points(ax, chain[170].x_t, color=lab.ORANGE, title=f"{name}, t = 30")
+    ax.quiver(*places.T, *arrows.T, width=0.004, scale=40, scale_units="width")
+lab.show(fig, "Arrows of the perfect and the learned guide at t = 30: both point at the moons.")
+
+# %% [markdown]
+# Where points are at this $t$, the arrows agree; the next cell measures it. In the corners there is almost no training point at $t = 30$, so the network may say anything there. It hardly matters: almost no chain comes there at this $t$.
+
+# %%
+points_there, t_there = chain[170].x_t, torch.full((2000,), 30)
+difference = learned(points_there, t_there) - perfect(points_there, t_there)
+lab.claim(
+    "at t = 30, root mean square of learned minus perfect: at most 0.15, where noise has 1",
+    difference.square().mean().sqrt() < 0.15,
+)
+
+# %% [markdown]
+# Now the samples, from the same starting noise. Drag the step; press play; switch between the guides. All chains were computed before, so the slider only looks them up. The right-hand panel shows the guess from which the last step was made. (The noise added in the steps is not the same for both guides. Compare the clouds, not single points.)
+
+# %%
+guides = {"learned": learned, "perfect": perfect}
+chains = {"perfect": chain}
+steps = dc.sample_chain(dc.ddpm_step, schedule, learned, x_T, generator=rng)
+chains["learned"] = [dc.Step(200, x_T, x_T), *steps]
+fig, axes = lab.figure(2, width=9, height=4.2, sharey=True)
+state = lab.draw_points(axes[0], x_T, title="x_t: where the points are")
+guess = lab.draw_points(axes[1], x_T, color=lab.RED, title="x0_hat: the guess that led here")
+
+
+def scrub(done, guide):
+    """Show the chain after some steps."""
+    step = chains[guide][done]
+    state.set_data(*step.x_t.T)
+    guess.set_data(*step.x0_hat.T)
+    return f"{guide} guide, {done} steps done, t = {step.t}."
+
+
+controls = {
+    "done": lab.slider("steps done", 1, 200, 150),
+    "guide": lab.choice("guide", list(guides)),
+}
+lab.Explorer(fig, [state, guess], scrub, controls, play="done")
+
+# %% [markdown]
+# With the perfect guide, every early guess is close to the middle of the data: from pure noise, the mean of everything is the best answer. The decisions fall late. The learned guide's first guesses scatter widely: $\hat x_0$ divides by $\sqrt{\bar\alpha_t}$, which is 0.007 at $t = 200$, so a small error in $\hat\epsilon$ becomes 150 times larger. That does little harm, because step (10) gives $\hat x_0$ almost no weight there.
+#
+# ## 8. How good is it, in numbers?
+#
+# We need a distance between two clouds of points. Two are used here. Both are 0 if and only if the distributions are equal (the first when all directions are taken):
+#
+# - **Sliced Wasserstein**: look at both clouds along one direction, sort the values of each, and take the mean of the squared differences; average this over many directions, and take the root at the end.
+# - **Energy distance**: with $X, X'$ from one cloud and $Y, Y'$ from the other, all independent, the root of $2\,\mathbb E|X-Y| - \mathbb E|X-X'| - \mathbb E|Y-Y'|$.
+#
+# A number alone means nothing. Two fresh clouds of *real* points are not at distance 0 either, because both are finite. The mean distance of such pairs is the **floor**. We report multiples of it. Around 1 is as good as real.
+
+
+# %%
+real = partial(toys.toy_2d, toy, generator=rng)
+clouds = {name: [chains[name][-1].x_t] for name in guides}
+for _ in range(4):
+    start = torch.randn(2000, 2, generator=rng)
+    for name, guide in guides.items():
+        *_, last = dc.sample_chain(dc.ddpm_step, schedule, guide, start, generator=rng)
+        clouds[name].append(last.x_t)
+distances = {"sliced Wasserstein": metrics.sliced_wasserstein, "energy": metrics.energy_distance}
+scores = {
+    f"{name}, {guide} guide": metrics.times_floor(distance, clouds[guide], real)
+    for name, distance in distances.items()
+    for guide in guides
+}
+
+# %% [markdown]
+# `metrics.times_floor` takes five clouds, each drawn with other noise, and measures the floor with twenty pairs of fresh real clouds. How far above 1 will the network be, and how far the perfect guide?
+
+# %%
+fig, (ax,) = lab.figure(width=7, height=2.4)
+means, spreads = zip(*scores.values(), strict=True)
+ax.barh(list(scores), means, xerr=spreads, color=lab.SKY, capsize=3)
+ax.axvline(1, color=lab.BLACK, ls=":")
+ax.set(xlabel="distance of 2 000 samples to the data, in multiples of the floor")
+lab.show(
+    fig,
+    "Both distances for both guides, as multiples of the floor, with their spread over 5 draws.",
+)
+for name, score in scores.items():
+    lab.claim(f"{name}: at most 2 times the floor", score.mean <= 2)
+
+# %% [markdown]
+# The black lines show the spread of the five (one standard deviation on either side). Where they reach 1, the samples cannot be told from real data by this distance, and it means little that one guide is ahead of the other.
+#
+# ## 9. What breaks
+#
+# **Noise on the last step.** A loop that ends at $t = 1$ and adds noise there, too, blurs everything by $\sigma_1$. With narrow modes that is easy to see.
+#
+# **A schedule that was cut short.** `linear_schedule(10)` does not reach pure noise (lesson 02). We start from $N(0, I)$ all the same, and give the chain a *perfect* guide.
+#
+# The data are nine narrow Gaussians on a square, each with the same share of the points, so the four corners together have 4/9 of them. All samplers use the perfect guide. The first has 200 steps, the others 10. Ten steps are coarse, so even a right schedule loses some of the corners then and widens the modes. Compare each mistake with "10 steps", not with "200 steps". Above each picture stand the share of the points in the corners (true: 0.44) and the width of the modes as a multiple of the true one.
+
+# %%
+modes, mode_std = toys.toy_centres("nine_gaussians")
+nine = dc.mixture(modes, mode_std**2)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", dc.PriorGapWarning)
+    cut_short = dc.linear_schedule(10)
+coarse = dc.cosine_schedule(10)
+results = {}
+for name, s in {
+    "200 steps": schedule,
+    "10 steps": coarse,
+    "10 steps, cut short": cut_short,
+}.items():
+    guide = dc.mixture_eps_model(s, nine)
+    options = {"variances": s.betas, "generator": rng.manual_seed(1)}
+    *_, last = dc.sample_chain(dc.ddpm_step, s, guide, x_T, **options)
+    results[name] = last.x_t
+z = torch.randn(x_T.shape, generator=rng)
+results["10 steps, noise on the last"] = results["10 steps"] + coarse.betas[1].sqrt() * z
+
+# %%
+fig, axes = lab.figure(4, width=12, height=3.3, sharey=True)
+is_corner = modes.abs().min(1).values > 0.5
+shares, widths = {}, {}
+for ax, (name, x) in zip(axes, results.items(), strict=True):
+    distance, nearest = torch.cdist(x.double(), modes).min(1)
+    shares[name] = is_corner[nearest].double().mean().item()
+    widths[name] = (distance.square().mean().sqrt() / (2**0.5 * mode_std)).item()
+    title = f"{name}\n{shares[name]:.2f} in corners, width {widths[name]:.1f}"
+    lab.draw_points(ax, x, title=title)
+for ax in axes[1:]:
+    ax.set_ylabel("")
+lab.show(
+    fig, "Nine Gaussians: 200 steps; 10 steps; 10 steps cut short; 10 steps with noise on the last."
+)
+print("corners lost with the schedule cut short, modes widened by noise on the last step")
+assert shares["10 steps, cut short"] < shares["10 steps"] < shares["200 steps"]
+assert widths["10 steps, noise on the last"] > 1.5 > max(widths["10 steps"], widths["200 steps"])
+
+# %% [markdown]
+# Cutting the schedule short loses more of the corners than coarse steps alone, and noise on the last step widens every mode. Neither stops the program, and the training loss can be at its lowest possible value with both. That is why the package's samplers return the mean at the last step by themselves, and why schedules warn.
+#
+# ## 10. Exercises
+#
+# **Exercise 1.** Write `guess_x0(x_t, eps_hat, alpha_bar_t)`, the estimate of the clean data from section 2. `alpha_bar_t` has shape (B,), the others (B, 2).
+
+
+# %%
+# STARTER
+def guess_x0(x_t, eps_hat, alpha_bar_t):
+    return None  # your lines here
+
+
+# SOLUTION
+def guess_x0(x_t, eps_hat, alpha_bar_t):
+    keep = alpha_bar_t[:, None]
+    return (x_t - (1 - keep).sqrt() * eps_hat) / keep.sqrt()
+
+
+# %%
+def package_x0(x_t, eps_hat, alpha_bar_t):
+    s = dc.schedule_from_alpha_bars(alpha_bar_t)
+    return dc.x0_from_eps(s, x_t, eps_hat, torch.arange(1, len(x_t) + 1))
+
+
+lab.check(guess_x0, package_x0, [(x_t[:3], eps[:3], torch.tensor([0.9, 0.5, 0.01]))])
+
+# %% [markdown]
+# **Exercise 2.** Write `step_mean(x_t, eps_hat, t)`: formula (11), for one whole number `t` and the `schedule` of this lesson. Use `schedule.betas`, `schedule.alphas` and `schedule.alpha_bars`.
+
+
+# %%
+# STARTER
+def step_mean(x_t, eps_hat, t):
+    return None  # your lines here
+
+
+# SOLUTION
+def step_mean(x_t, eps_hat, t):
+    noise_part = schedule.betas[t] / (1 - schedule.alpha_bars[t]).sqrt()
+    return (x_t - noise_part * eps_hat) / schedule.alphas[t].sqrt()
+
+
+# %%
+def package_mean(x_t, eps_hat, t):
+    return dc.p_step(schedule, x_t, dc.x0_from_eps(schedule, x_t, eps_hat, t), t).mean
+
+
+wide_x, wide_eps = x_t[:4].double(), eps[:4].double()
+lab.check(step_mean, package_mean, [(wide_x, wide_eps, t) for t in (1, 2, 100, 200)])
+
+# %% [markdown]
+# **Exercise 3. Find the mistakes.** A colleague uses $\sigma_t^2 = \beta_t$ in Algorithm 2, and writes the noise like this:
+#
+# ```python
+# def added_noise(z, t):
+#     if t == 0:
+#         return 0 * z
+#     return schedule.betas[t] * z
+# ```
+#
+# The samples have too little noise on the way, and noise on the very last step. Two things are wrong. Write the function right: it returns what is added to the mean at step `t`, for a given draw `z`.
+
+
+# %%
+# STARTER
+def added_noise(z, t):
+    return None  # your lines here
+
+
+# SOLUTION
+def added_noise(z, t):
+    if t == 1:  # the last step goes from t = 1 to clean data
+        return 0 * z
+    return schedule.betas[t].sqrt() * z  # a standard deviation, not a variance
+
+
+# %%
+def package_noise(z, t):
+    step = dc.p_step(schedule, z, z, t, variances=schedule.betas)
+    return torch.sqrt(step.var) * z if t > 1 else torch.zeros_like(z)
+
+
+lab.check(added_noise, package_noise, [(wide_x, t) for t in (1, 2, 200)])
+
+# %% [markdown]
+# ## 11. Summary
+#
+# 1. The network guesses the noise in $x_t$; the best possible answer is the mean $\mathbb E[\epsilon \mid x_t]$, and for a mixture it is known exactly.
+# 2. A guess of the noise is a guess of the clean data, and the posterior with this guess is a step back.
+# 3. Algorithm 1 draws $t$ and $\epsilon$ and minimises a squared error; its lowest value is not 0.
+# 4. Algorithm 2 takes the steps from $T$ to 0, with fresh noise in each but the last.
+# 5. Distances are read as multiples of the floor that real data have among themselves.
+#
+# | equation | function |
+# |---|---|
+# | the best guess | `mixture_eps_model` |
+# | (10) the posterior | `q_posterior` |
+# | (11) its mean with a guess | `x0_from_eps`, `p_step` |
+# | Algorithm 1 | `eps_loss`, `train` |
+# | Algorithm 2 | `ddpm_step`, `sample_chain` |
+#
+# **References.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020), Algorithms 1 and 2. Székely and Rizzo, *Energy statistics* (2013). Rabin et al., *Wasserstein Barycenter and its Application to Texture Mixing* (2011), for the sliced distance.
+#
+# **Next**: [06 · Can it draw digits?](06_mnist.ipynb)

@@ -1,0 +1,524 @@
+# %% [markdown]
+# # 06 · Can it draw digits?
+#
+# Lesson 05 moved points in the plane. A picture of a handwritten digit is a point, too, with 784 coordinates. The ideas stay. What has to change is the network, and this lesson builds it, trains it on real digits in front of you, and lets it draw.
+#
+# **At the end you can**
+# - explain every block of a U-Net, and why it is there;
+# - say what a network can be asked for besides the noise, and convert one answer into another;
+# - train a diffusion model on images and draw from it;
+# - recognise one common mistake of sampling by its look.
+#
+# **You need** lessons 02 and 05, and what a convolution is. **Time**: about 45 minutes, of which 4 are training on two CPU cores. A GPU is used by itself.
+
+# %%
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+
+import diffusion_core as dc
+from diffusion_core import data, lab, metrics, nets
+
+device = dc.default_device()
+rng = torch.Generator().manual_seed(0)
+
+# %% [markdown]
+# ## 1. The picture first
+#
+# These are the digits that the network will see: 28 × 28 pixels, from MNIST, written by hand by some hundreds of people. A pixel is a whole number from 0 to 255. We scale it to lie between −1 and 1, as in lesson 02.
+#
+# (Without a network connection and without the files, the lesson uses the small set of digits that comes with scikit-learn; then the figure says so.)
+
+# %%
+digits = data.images("train")
+x0 = data.to_signed(digits.x)
+fig, (ax,) = lab.figure(width=8, height=2.6)
+lab.draw_images(ax, x0[:48], 16, note=digits.note)
+lab.show(fig, "48 handwritten digits from the training set, in three rows.")
+assert x0.shape[1:] == (1, 28, 28) and x0.min() == -1 and x0.max() == 1
+
+# %% [markdown]
+# ## 2. A network for pictures
+#
+# The network gets a noisy picture $x_t$ of shape (B, 1, 28, 28), where B is the number of pictures in a batch, and the step $t$ of each. It must return something of the same shape. To clean a pixel it needs two things at once: **the whole picture** (is this a 3 or an 8?) and **exact places** (where does the stroke end?).
+#
+# A **U-Net** gets both. It makes the picture smaller, so that far things come near; then larger again; and it hands the fine details straight across, by *skip connections*:
+#
+# ```text
+# x_t -> fold -> stem -> block ------------- skip -------------> join -> block -> last -> unfold -> answer
+#                          |                                      |
+#                        down -> block -> attention -> block ->  up
+# ```
+#
+# We look at the parts one by one, on a tiny batch.
+#
+# **Folding pixels into channels.** The layers that cost the most time are those at full size. So the first step cuts the picture into squares of 2 × 2 pixels and writes the four pixels of a square below one another, as four channels. Nothing is lost, and there are four times fewer places to work on.
+
+# %%
+tiny = torch.arange(16.0).reshape(1, 1, 4, 4)
+folded = F.pixel_unshuffle(tiny, 2)
+print("one 4 x 4 picture:", tiny[0, 0].int().tolist())
+print("folded, 4 channels of 2 x 2:", folded[0].int().tolist())
+torch.testing.assert_close(F.pixel_shuffle(folded, 2), tiny, rtol=0, atol=0)
+
+# %% [markdown]
+# **Telling it the time.** The same network serves all $t$, so it must know $t$. A plain number between 1 and 1000 is hard to use. Instead, $t$ becomes a vector of sines and cosines, some slow, some fast, like the hands of a clock:
+#
+# $$\big(\cos(\omega_1 t), \dots, \cos(\omega_k t),\ \sin(\omega_1 t), \dots, \sin(\omega_k t)\big),\qquad \omega_i = 10000^{-(i-1)/k}.$$
+#
+# Here $k = 64$: the first 64 entries are cosines, the last 64 are sines. What matters: no step is confused with another, and the nearest vectors are those of $t-1$ and $t+1$. The cell tests this for every $t$.
+
+# %%
+every_t = torch.arange(1, 1001)
+clock = nets.timestep_embedding(every_t, 128)
+distance = torch.cdist(clock, clock, compute_mode="donot_use_mm_for_euclid_dist")
+nearest = distance.fill_diagonal_(torch.inf).argmin(1)
+assert ((nearest - torch.arange(1000)).abs() == 1).all()
+fig, (ax,) = lab.figure(width=8, height=2.6)
+image = ax.imshow(clock.T, aspect="auto", cmap="cividis", vmin=-1, vmax=1, interpolation="nearest")
+fig.colorbar(image, label="value")
+ax.set(xlabel="t", ylabel="entry of the vector")
+lab.show(
+    fig,
+    "The vector of each t: top half cosines, bottom half sines, in each fast waves above slow ones.",
+)
+
+# %% [markdown]
+# **The residual block** does most of the work. It does three things twice: normalise, bend, convolve. *Normalise* is GroupNorm: the channels of each picture are put into 8 groups, each group is brought to mean 0 and variance 1, and then each channel gets a learned factor and shift. It never looks at the other pictures of the batch. *Bend* is SiLU, $x \cdot \mathrm{sigmoid}(x)$, a smooth step between 0 and $x$. Between the two convolutions the block is told $t$: a linear map (`from_t`) makes one number for each channel, and that number is added at every pixel. The *shortcut* adds the input to the output; where the number of channels changes, it is a 1 × 1 convolution. At the start of training the second convolution is zero. So a new block is its shortcut alone, and learns only what to *add*.
+#
+# **Self-attention** lets every place look at every other. Three linear maps make three vectors of each place: a question $q$, a label $k$ and a content $c$ (in the code `v`, not the $v$ of section 3). Place $i$ gets
+#
+# $$\sum_j w_{ij}\,c_j, \qquad w_{ij} = \mathrm{softmax}_j\big(q_i\cdot k_j/\sqrt{d}\big),$$
+#
+# where $d$ is the length of $q$. The weights are positive and sum to 1; they are large where label $j$ fits question $i$. That line is `scaled_dot_product_attention`. The channels are cut into 4 parts, the *heads*, each with weights of its own, and the result is added to the input. There are as many weights as pairs of places: $49^2$ at 7 × 7, but $784^2$ at 28 × 28. So it stands only where the picture is smallest.
+
+# %%
+lab.show_source(nets.ResBlock, nets.SelfAttention)
+q, k, c = torch.randn(3, 49, 16, generator=rng, dtype=torch.float64)
+weights = (q @ k.T / 16**0.5).softmax(-1)
+torch.testing.assert_close(weights @ c, F.scaled_dot_product_attention(q, k, c))
+print(
+    f"weights of one place: from {weights[0].min():.4f} to {weights[0].max():.4f}, sum {weights[0].sum():.4f}"
+)
+print(f"the lowest value of SiLU: {F.silu(torch.linspace(-5, 5, 10_001)).min():.4f}")
+
+# %% [markdown]
+# **Down** is a 3 × 3 convolution at every second pixel: 14 × 14 becomes 7 × 7, and 32 channels become 64. **Up** repeats each pixel two by two; then a 3 × 3 convolution makes 32 channels again.
+#
+# **The skip connection.** What the fine level knew before *Down* was kept. It is laid beside what comes from *Up*: 32 + 32 = 64 channels (`torch.cat`). A residual block makes 32 of them. So the exact places, lost at 7 × 7, are there again.
+#
+# The first convolution, `stem`, makes 32 channels of the 4 folded ones. A small network, `time`, works on the vector of $t$ before the blocks get it. The last convolution makes 4 channels again, and unfolding makes one picture of them. It starts at zero, too: a new network answers 0. The whole way, in the network's own code:
+
+# %%
+lab.show_source(nets.UNet.forward)
+
+# %% [markdown]
+# Let us send two noisy pictures through, and print the shape after each part: (pictures, channels, height, width). The first line, `time`, is the vector of $t$. Folding takes 28 to 14 before `stem`; unfolding takes 14 to 28 after `last`. `down_blocks`, `middle_in`, `middle_out` and `up_blocks` are residual blocks.
+
+# %%
+unet = nets.UNet()
+shapes = []
+for name, part in unet.named_children():
+    for i, block in enumerate(part if isinstance(part, torch.nn.ModuleList) else [part]):
+        label = f"{name}[{i}]" if isinstance(part, torch.nn.ModuleList) else name
+        block.register_forward_hook(
+            lambda m, a, y, label=label: shapes.append((label, tuple(y.shape)))
+        )
+out = unet(torch.randn(2, 1, 28, 28, generator=rng), torch.tensor([1, 1000]))
+print("picture         (2, 1, 28, 28)")
+for label, shape in shapes:
+    print(f"{label:16s}{shape}")
+parameters = sum(p.numel() for p in unet.parameters())
+print(f"result          {tuple(out.shape)}; {parameters:,} parameters")
+assert out.shape == (2, 1, 28, 28) and out.abs().max() == 0
+
+# %% [markdown]
+# The last layer has no bend behind it. Its answer must take both signs, and a SiLU is never below −0.28.
+#
+# ## 3. What to ask for: noise, picture, or a bit of both
+#
+# In lesson 05 the network guessed the noise $\epsilon$. It could as well guess the clean $x_0$: each follows from the other, once $x_t$ is known. But the two are not equally easy to use:
+#
+# - Near $t = T$ the picture is nearly all noise. To get $\hat x_0$ from $\hat\epsilon$ we divide by $\sqrt{\bar\alpha_t}$, which is tiny there, so a small error becomes a huge one.
+# - Near $t = 0$ it is the other way round: $\hat\epsilon$ from $\hat x_0$ divides by $\sqrt{1-\bar\alpha_t}$.
+#
+# There is a quantity in between, called $v$:
+#
+# $$v = \sqrt{\bar\alpha_t}\;\epsilon - \sqrt{1-\bar\alpha_t}\;x_0. \tag{22}$$
+#
+# Why this one? Write $\sqrt{\bar\alpha_t} = \cos\varphi$ and $\sqrt{1-\bar\alpha_t} = \sin\varphi$, which we may, as their squares sum to 1. Then $x_t = \cos\varphi\,x_0 + \sin\varphi\,\epsilon$ and $v = \cos\varphi\,\epsilon - \sin\varphi\,x_0$. So $(x_t, v)$ is the pair $(x_0, \epsilon)$ *turned* by the angle $\varphi$. Turning back by the same angle gives
+#
+# $$x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v, \qquad \epsilon = \sqrt{1-\bar\alpha_t}\,x_t + \sqrt{\bar\alpha_t}\,v.$$
+#
+# No division anywhere. The sampler needs both $\hat x_0$ and $\hat\epsilon$. Put the network's answer $\hat v$ in the place of $v$. If it is wrong by $\delta$, then $\hat x_0$ is wrong by $\sqrt{1-\bar\alpha_t}\,\delta$ and $\hat\epsilon$ by $\sqrt{\bar\alpha_t}\,\delta$: never by more than $\delta$. If $\epsilon$ is asked, $\hat x_0$ is wrong by $\sqrt{(1-\bar\alpha_t)/\bar\alpha_t}\,\delta$; if $x_0$ is asked, $\hat\epsilon$ is wrong by $\sqrt{\bar\alpha_t/(1-\bar\alpha_t)}\,\delta$. One of the two is always large at one end.
+#
+# The cell checks the way back, and measures the larger of the two errors for each of the three questions, with $\delta = 0.01$. The schedule is now *cosine* with $T = 1000$: lesson 02 showed that it keeps pictures readable for longer.
+
+# %%
+schedule = dc.cosine_schedule(1000)
+clean, eps = x0[:64].double(), torch.randn(64, 1, 28, 28, generator=rng).double()
+delta = 0.01
+print("   t   eps asked   x0 asked    v asked")
+for t in (1, 250, 500, 750, 1000):
+    x_t, v = dc.q_sample(schedule, clean, t, eps), dc.v_target(schedule, clean, eps, t)
+    torch.testing.assert_close(dc.x0_from_v(schedule, x_t, v, t), clean, rtol=0, atol=1e-12)
+    torch.testing.assert_close(dc.eps_from_v(schedule, x_t, v, t), eps, rtol=0, atol=1e-12)
+    x0_by_eps = (dc.x0_from_eps(schedule, x_t, eps + delta, t) - clean).abs().max().item()
+    eps_by_x0 = (dc.eps_from_x0(schedule, x_t, clean + delta, t) - eps).abs().max().item()
+    x0_by_v = (dc.x0_from_v(schedule, x_t, v + delta, t) - clean).abs().max().item()
+    eps_by_v = (dc.eps_from_v(schedule, x_t, v + delta, t) - eps).abs().max().item()
+    asked = max(x0_by_eps, delta), max(eps_by_x0, delta), max(x0_by_v, eps_by_v)
+    print(f"{t:4d}" + "".join(f"   {error:9.4f}" for error in asked))
+    assert asked[2] <= delta + 1e-9
+
+# %% [markdown]
+# So this network predicts $v$. Everything else in the package asks for an `eps_model`. One line makes one from the other: `eps_model_from_v(schedule, v_model)`. Does that bring the division back, when $\hat x_0$ is computed from $\hat\epsilon$? In the formulas it cancels: the error of $\hat\epsilon$ is $\sqrt{\bar\alpha_t}\,\delta$, and dividing by $\sqrt{\bar\alpha_t}$ enlarges it to $\delta$ at most. Only rounding is enlarged more.
+#
+# As a target of training, too, $v$ is the same question with other weights. At a given $x_t$ the formulas above give $\epsilon-\hat\epsilon = \sqrt{\bar\alpha_t}\,(v-\hat v)$. So $|v-\hat v|^2 = |\epsilon-\hat\epsilon|^2/\bar\alpha_t$: large $t$ counts more.
+#
+# ## 4. From scratch, and the package's version
+#
+# Algorithm 1 with $v$ in the place of $\epsilon$:
+
+# %%
+alpha_bars = schedule.alpha_bars.float()
+
+
+def v_loss_from_scratch(model, x0, rng):
+    """One round of Algorithm 1 for a network that predicts v."""
+    t = torch.randint(1, 1001, (len(x0),), generator=rng)
+    eps = torch.randn(x0.shape, generator=rng)
+    keep = alpha_bars[t][:, None, None, None]  # (B, 1, 1, 1)
+    x_t = keep.sqrt() * x0 + (1 - keep).sqrt() * eps
+    v = keep.sqrt() * eps - (1 - keep).sqrt() * x0
+    return (v - model(x_t, t)).square().mean()
+
+
+# %%
+lab.show_source(dc.v_loss)
+
+# %% [markdown]
+# A new U-Net answers 0 whatever it is asked, so it would not notice a wrong $x_t$ or $t$. We compare on a function that needs both.
+
+
+# %%
+def probe(x_t, t):
+    return x_t * (t / 1000)[:, None, None, None]
+
+
+ours = v_loss_from_scratch(probe, x0[:32], rng.manual_seed(1))
+theirs = dc.v_loss(schedule, probe, x0[:32], generator=rng.manual_seed(1))
+torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)
+print("v-loss from scratch and by the package: the same number")
+
+# %% [markdown]
+# ## 5. Training
+#
+# **Predict first.** Training takes 6000 steps, or less than four minutes where the machine is slower. Four times on the way, the average of the weights (EMA, lesson 05) draws 16 digits from the *same* noise, in 20 steps (section 6 explains `ddim_step`). What will you see after a quarter of the time: noise, blobs, strokes, or digits?
+#
+# Two details. The trial in `bf16_is_faster` asks whether this machine computes faster with 16-bit numbers, and they are used only if so. `minibatches` gives batches of digits in random order, without end.
+
+# %%
+model = nets.UNet().to(device)
+ema = dc.EMA(model, decay=0.998)
+loss = partial(dc.v_loss, schedule, generator=rng)
+batches = data.minibatches(x0, 16, generator=rng)
+trial = partial(dc.v_loss, schedule, generator=torch.Generator().manual_seed(1))
+half = torch.bfloat16 if dc.bf16_is_faster(model, trial, x0[:16].to(device)) else None
+eps_model = dc.eps_model_from_v(schedule, ema.model)
+noise = torch.randn(16, 1, 28, 28, generator=rng).to(device)
+previews = [0.25, 0.5, 0.75, 1.0]
+
+# %% [markdown]
+# `train` calls a function of ours after each step, with the share of the training that is done. Ours draws the previews.
+
+
+# %%
+def preview(done):
+    """Draw 16 digits at each quarter of the training."""
+    if previews and done >= previews[0]:
+        *_, last = dc.sample_chain(dc.ddim_step, schedule, eps_model, noise, dc.even_taus(1000, 20))
+        fig, (ax,) = lab.figure(width=8, height=0.75)
+        lab.draw_images(ax, last.x_t, 16)
+        lab.show(fig, f"16 digits after {previews.pop(0):.0%} of the training.")
+
+
+history = dc.train(
+    model,
+    loss,
+    batches,
+    steps=6000,
+    seconds=225,
+    lr=4e-3,
+    ema=ema,
+    autocast=half,
+    on_progress=preview,
+)
+
+# %% [markdown]
+# On two CPU cores the first drawings are rough and the later ones cleaner; on a GPU the first may be good already. Compare one digit along the four pictures: what was right first, and what came last?
+#
+# The loss says much less. Its lowest value is not 0 (lesson 05), and here we do not know it. A network that always answers 0 has a loss a little below 1, the mean of $v^2$. Small gains in the loss can be large gains in the drawings. (If you stopped the training early, the claims below may fail. Then run the rest cell by cell.)
+
+# %%
+smooth = torch.tensor(history.losses).unfold(0, min(100, len(history.losses)), 1).mean(1)
+fig, (ax,) = lab.figure(width=7, height=2.8)
+ax.semilogy(smooth)
+ax.set(xlabel="training step", ylabel="v-loss, mean of 100 steps")
+lab.show(fig, "The loss falls fast at first, then slowly until the end.")
+lab.claim("the loss fell below a quarter", smooth[-1] < 0.25)
+
+# %% [markdown]
+# ## 6. Drawing
+#
+# To draw, start from noise and walk from $t = 1000$ to 0. We need not take all 1000 steps. `ddim_step` can jump from $t$ to any earlier $s$: it guesses $\hat x_0$ and $\hat\epsilon$, and puts them together again with less noise. Without fresh noise (`eta=0`) that is formula (4) read at the step $s$, with guesses in the place of $x_0$ and $\epsilon$:
+#
+# $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s}\;\hat\epsilon.$$
+#
+# With `eta=1` a part of $\hat\epsilon$ is replaced by fresh noise; for $s = t-1$ that is exactly a step of Algorithm 2. A later lesson is about it. Here: 100 steps with `eta=1`. `clip=(-1, 1)` keeps every guess $\hat x_0$ in the range that pixels have, and computes $\hat\epsilon$ again so that the two fit.
+
+
+# %%
+def draw(n, step=dc.ddim_step, **options):
+    """Draw n digits in 100 steps; return every step of the chain, on the CPU."""
+    start = torch.randn(n, 1, 28, 28, generator=rng.manual_seed(7)).to(device)
+    taus = dc.even_taus(schedule.T, 100)
+    options = {"eta": 1.0, "clip": (-1, 1), "generator": rng, **options}
+    chain = dc.sample_chain(step, schedule, eps_model, start, taus, **options)
+    return [dc.Step(t, x_t.cpu(), x0_hat.cpu()) for t, x_t, x0_hat in chain]
+
+
+t, s, scale = 500, 400, schedule.alpha_bars.sqrt()
+step = dc.ddim_step(schedule, eps_model, noise, t, s)
+eps_hat = eps_model(noise, torch.full((16,), t, device=device))
+x_s = scale[s].item() * step.x0_hat + schedule.marginal_vars[s].sqrt().item() * eps_hat
+torch.testing.assert_close(step.x_t, x_s, rtol=1e-3, atol=1e-3)
+
+# %% [markdown]
+# That was the formula, checked on one step from 500 to 400. Now draw.
+
+# %%
+chain = draw(256)
+drawn = chain[-1].x_t
+fig, (ax,) = lab.figure(width=8, height=4.2)
+lab.draw_images(ax, drawn[:128], 16)
+lab.show(fig, "128 digits drawn by the network, each from a picture of pure noise.")
+
+# %% [markdown]
+# Now watch the first 32 of them come into being. Drag the slider, or press play. Left is the state, right what the network thinks it will become.
+
+# %%
+fig, axes = lab.figure(2, width=9, height=2.9)
+left = lab.draw_images(axes[0], chain[0].x_t[:32], 8)
+right = lab.draw_images(axes[1], chain[0].x0_hat[:32], 8)
+axes[0].set_title("x_t")
+axes[1].set_title("x0_hat")
+
+
+def scrub_digits(done):
+    """Show the chain after some of its 100 steps."""
+    step = chain[done - 1]
+    left.set_data(lab.image_grid(step.x_t[:32], 8))
+    right.set_data(lab.image_grid(step.x0_hat[:32], 8))
+    return f"{done} of 100 steps done, t = {step.t}."
+
+
+lab.Explorer(
+    fig, [left, right], scrub_digits, {"done": lab.slider("steps done", 1, 100, 70)}, play="done"
+)
+
+# %% [markdown]
+# ## 7. How good are they?
+#
+# Count by eye first: how many of the 128 would you accept? A number is harder to come by for pictures than for points. Two simple questions can be answered here.
+#
+# **Are the drawings like digits?** The energy distance of lesson 05 works in any number of dimensions. As a yardstick, noise is measured too: each pixel is drawn by itself, from a normal distribution with the mean and variance of that pixel in the training set, and cut off at −1 and 1. All are multiples of the floor, the distance that real digits have among themselves.
+#
+# **Are they copies?** For each drawing we find the nearest training picture. If drawings were copies, those distances would be near 0. They are compared with those of real test digits, which cannot be copies, and of pixel noise.
+
+# %%
+test_digits = data.to_signed(data.images("test").x)
+pool = test_digits.flatten(1)
+
+
+def fresh_real(n):
+    """Draw n real digits that the network has never seen."""
+    return pool[torch.randperm(len(pool), generator=rng)[:n]]
+
+
+n = min(256, len(pool) // 4)
+floor = metrics.floor(metrics.energy_distance, fresh_real, n)
+flat = x0.flatten(1)
+pixel_noise = flat.mean(0) + flat.std(0) * torch.randn(n, 784, generator=rng)
+pixel_noise = pixel_noise.clamp(-1, 1)
+scores = {
+    "drawn": drawn[:n].flatten(1),
+    "pixel noise": pixel_noise,
+}
+scores = {
+    k: float(metrics.energy_distance(x, fresh_real(n))) / floor.mean for k, x in scores.items()
+}
+
+# %% [markdown]
+# `torch.cdist` compares each picture with every training picture. The distance of two pictures is the root of the sum of their squared differences, pixel by pixel. In the right-hand panel the box holds the middle half of the distances, the line in it is the median, and circles are single pictures far from the rest.
+
+# %%
+gaps = {
+    "drawn": torch.cdist(drawn[:n].flatten(1), flat).min(1).values,
+    "real": torch.cdist(fresh_real(n), flat).min(1).values,
+    "pixel noise": torch.cdist(pixel_noise, flat).min(1).values,
+}
+fig, axes = lab.figure(2, width=10, height=2.8)
+axes[0].barh(list(scores), list(scores.values()), color=lab.SKY)
+axes[0].axvline(1, color=lab.BLACK, ls=":", label="the floor: real digits")
+axes[0].set(xlabel="energy distance, multiples of the floor", title="Are they like digits?")
+axes[0].legend(loc="lower right")
+axes[1].boxplot(list(gaps.values()), tick_labels=list(gaps), orientation="horizontal")
+axes[1].set(xlabel="distance to the nearest training picture", title="Are they copies?")
+axes[1].set_xlim(left=0)
+lab.show(
+    fig,
+    "Left: distance of drawings and pixel noise to real digits. Right: to the nearest training picture.",
+)
+# %% [markdown]
+# The claims below hold on every machine and for both sets of digits, so they are cautious ones. The figure says more.
+
+# %%
+lab.claim(
+    "in energy distance the drawings are nearer to real digits than pixel noise is",
+    scores["drawn"] < scores["pixel noise"],
+)
+middle = {name: gap.median() for name, gap in gaps.items()}
+lab.claim(
+    "drawings are no copies: at least half as far as real ones",
+    middle["drawn"] > middle["real"] / 2,
+)
+lab.claim(
+    "drawings are nearer to some digit than pixel noise", middle["drawn"] < middle["pixel noise"]
+)
+
+# %% [markdown]
+# ## 8. What breaks
+#
+# Pixels lie between −1 and 1. So somebody clips the *state* $x_t$ to that range in every step, "to keep it stable". But $x_t$ is a noisy picture. At $t = 1000$ a third of its values lie outside, and at small $t$ nearly half of the black pixels do: −1 plus noise is as often below −1 as above. They must. The guess $\hat x_0$ is different: the best guess is a mean of clean pictures, and these lie in the range. What lies outside is an error, and may be clipped.
+#
+# Both samplers below clip the guess. The second clips the state as well.
+
+
+# %%
+def clipped_state(schedule, eps_model, x_t, t, s, **options):
+    """A DDIM step with the mistake: the state is clipped."""
+    step = dc.ddim_step(schedule, eps_model, x_t.clamp(-1, 1), t, s, **options)
+    return step._replace(x_t=step.x_t.clamp(-1, 1))
+
+
+broken = draw(64, clipped_state)[-1].x_t
+fig, axes = lab.figure(2, width=9, height=2.6)
+for ax, images, title in zip(
+    axes, (drawn, broken), ("only x0_hat clipped", "x0_hat and state clipped"), strict=True
+):
+    lab.draw_images(ax, images[:48], 12)
+    ax.set_title(title)
+lab.show(fig, "48 digits drawn with only x0_hat clipped, and 48 with the state clipped as well.")
+wrong = float(metrics.energy_distance(broken.flatten(1), fresh_real(64)))
+right_one = float(metrics.energy_distance(drawn[:64].flatten(1), fresh_real(64)))
+lab.claim("drawings with a clipped state are further from real digits", wrong > right_one)
+
+# %% [markdown]
+# With the state clipped the strokes are fat and rough, and the background is grey. The reason: pure noise that is cut off at ±1 has standard deviation 0.72, not 1. The network is told $t$, and so expects more noise than there is. What it then takes for drawing is wrong in every step.
+
+# %%
+cut_off = torch.randn(100_000, generator=rng.manual_seed(8), dtype=torch.float64).clamp(-1, 1)
+print(f"standard deviation of noise cut off at -1 and 1: {cut_off.std():.2f}")
+
+# %% [markdown]
+# ## 9. Exercises
+#
+# **Exercise 1.** Write `x0_of(x_t, v, alpha_bar_t)`, the clean picture from $v$ (section 3). `x_t` and `v` have shape (B, 1, H, W), `alpha_bar_t` has shape (B,).
+
+
+# %%
+# STARTER
+def x0_of(x_t, v, alpha_bar_t):
+    return None  # your lines here
+
+
+# SOLUTION
+def x0_of(x_t, v, alpha_bar_t):
+    keep = alpha_bar_t[:, None, None, None]
+    return keep.sqrt() * x_t - (1 - keep).sqrt() * v
+
+
+# %%
+def package_x0_of_v(x_t, v, alpha_bar_t):
+    s = dc.schedule_from_alpha_bars(alpha_bar_t)
+    return dc.x0_from_v(s, x_t, v, torch.arange(1, len(x_t) + 1))
+
+
+pictures = torch.randn(2, 3, 1, 4, 4, generator=rng, dtype=torch.float64)
+lab.check(x0_of, package_x0_of_v, [(*pictures, torch.tensor([0.9, 0.5, 0.001]).double())])
+
+# %% [markdown]
+# **Exercise 2.** Write `fold(x)`, the folding of section 2, with `reshape` and `permute` only: (B, 1, H, W) becomes (B, 4, H/2, W/2). The channel of a pixel is 2 · (its row within the square) + (its column within the square).
+
+
+# %%
+# STARTER
+def fold(x):
+    return None  # your lines here
+
+
+# SOLUTION
+def fold(x):
+    B, _, H, W = x.shape
+    squares = x.reshape(
+        B, H // 2, 2, W // 2, 2
+    )  # row of squares, row inside, column, column inside
+    return squares.permute(0, 2, 4, 1, 3).reshape(B, 4, H // 2, W // 2)
+
+
+# %%
+lab.check(fold, lambda x: F.pixel_unshuffle(x, 2), [(tiny,), (pictures[0],)])
+
+# %% [markdown]
+# **Exercise 3.** How many parameters has a 3 × 3 convolution from `a` to `b` channels, with its bias? Write `parameters_of(a, b)` without building one. How many of the network's parameters are in `stem` (4 → 32 channels)?
+
+
+# %%
+# STARTER
+def parameters_of(a, b):
+    return None  # your line here
+
+
+# SOLUTION
+def parameters_of(a, b):
+    return 3 * 3 * a * b + b
+
+
+# %%
+def count_parameters(a, b):
+    return sum(p.numel() for p in torch.nn.Conv2d(a, b, 3).parameters())
+
+
+lab.check(parameters_of, count_parameters, [(1, 1), (4, 32), (64, 64)])
+
+# %% [markdown]
+# ## 10. Summary
+#
+# 1. A U-Net sees the whole picture at its coarse end and exact places through its skip connections; it is told $t$ by a vector of sines and cosines.
+# 2. A network may be asked for $\epsilon$, $x_0$ or $v$; each gives the others, and an error in $v$ is never enlarged.
+# 3. Training is Algorithm 1 with $v$ in the place of $\epsilon$; drawing is a walk from noise to $t = 0$, here in 100 steps.
+# 4. Drawings are compared with real digits by a distance and its floor, and with the training set to see that they are no copies.
+# 5. Clip the guess, never the state.
+#
+# | equation | function |
+# |---|---|
+# | the vector of $t$ | `nets.timestep_embedding` |
+# | (22) $v$ and back | `v_target`, `x0_from_v`, `eps_from_v`, `eps_model_from_v` |
+# | Algorithm 1 for $v$ | `v_loss`, `train` |
+# | drawing in few steps | `ddim_step`, `even_taus`, `sample_chain` |
+#
+# **References.** Ronneberger, Fischer and Brox, *U-Net* (2015). Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020). Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021). Salimans and Ho, *Progressive Distillation for Fast Sampling of Diffusion Models* (2022), for $v$. Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). LeCun, Cortes and Burges, *The MNIST database*.
+#
+# **Next**: the README's table lists the lessons. To see what lies behind the sampler, go back to [02](02_forward_process.ipynb) and [05](05_toy_2d.ipynb) with new eyes.

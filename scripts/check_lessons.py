@@ -1,0 +1,97 @@
+"""Run every lesson and print the minutes each took. By default: strict nbval, in full.
+
+--offline  strict nbval with no network, no cache and no DIFFUSION_DATA, training cut short
+--solved   with the solutions put in, training cut short: every exercise must answer "Right"
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import build_notebooks as build
+
+ROOT = Path(__file__).resolve().parent.parent
+NBVAL = [
+    "--nbval",
+    "--nbval-current-env",
+    "--nbval-cell-timeout=900",
+    f"--nbval-sanitize-with={ROOT / 'tests' / 'nbval_sanitize.cfg'}",
+]
+CLOSED = "http://127.0.0.1:9"  # nothing answers there
+
+
+def is_executed(lesson: Path) -> bool:
+    """Whether execution counts are 1..n: nbval never compares a cell without one."""
+    cells = json.loads(lesson.read_text("utf-8"))["cells"]
+    counts = [cell["execution_count"] for cell in cells if cell["cell_type"] == "code"]
+    return counts != [] and counts == list(range(1, len(counts) + 1))
+
+
+def offline(cache: str) -> dict[str, str]:
+    """The environment of a machine that never had a network or data."""
+    dropped = {"DIFFUSION_DATA", "no_proxy", "NO_PROXY"}
+    env = {name: value for name, value in os.environ.items() if name not in dropped}
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), CLOSED)
+    caches = {"XDG_CACHE_HOME": cache, "LOCALAPPDATA": cache}
+    return {**env, **proxies, **caches, "DIFFUSION_SHORT_RUN": "1"}
+
+
+def check(lesson: Path, env: dict[str, str]) -> str:
+    """Run one lesson under strict nbval; return the verdict."""
+    if not is_executed(lesson):
+        return "FAILED: execution counts are not 1..n; build it"
+    command = [sys.executable, "-m", "pytest", "-q", *NBVAL, str(lesson)]
+    done = subprocess.run(command, cwd=ROOT, env={**env, "TQDM_DISABLE": "1"})
+    return "passed" if done.returncode == 0 else "FAILED"
+
+
+def check_solved(lesson: Path) -> str:
+    """Run one lesson with its solutions; return the verdict."""
+    os.environ["DIFFUSION_SHORT_RUN"] = "1"
+    nb = build.lesson(build.NOTEBOOKS / "src" / f"{lesson.stem}.py", solved=True)
+    build.execute(nb)
+    answers = [
+        output["data"]["text/plain"]
+        for cell in nb.cells
+        if cell.cell_type == "code" and "lab.check(" in cell.source
+        for output in cell.outputs
+    ]
+    wrong = [answer for answer in answers if not answer.startswith("✓")]
+    if not answers or wrong:
+        return f"FAILED: {len(answers)} exercises, not right: {wrong}"
+    return f"passed, {len(answers)} solutions right"
+
+
+def main() -> int:
+    """Check the lessons named, or all; 1 if any fails or none is there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("lessons", nargs="*", type=Path)
+    parser.add_argument("--offline", action="store_true")
+    parser.add_argument("--solved", action="store_true")
+    options = parser.parse_args()
+    lessons = [path.resolve() for path in options.lessons]
+    lessons = lessons or sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    if not lessons:
+        print("FAILED: there are no lessons in notebooks/; build them")
+        return 1
+    results = []
+    with tempfile.TemporaryDirectory() as cache:
+        env = offline(cache) if options.offline else dict(os.environ)
+        for lesson in lessons:
+            start = time.perf_counter()
+            verdict = check_solved(lesson) if options.solved else check(lesson, env)
+            results.append(((time.perf_counter() - start) / 60, f"{lesson.stem}: {verdict}"))
+    print("\nminutes  lesson")
+    for minutes, text in results:
+        print(f"{minutes:7.2f}  {text}")
+    print(f"{sum(minutes for minutes, _ in results):7.2f}  in all", flush=True)
+    return int(any("FAILED" in text for _, text in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

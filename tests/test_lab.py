@@ -1,0 +1,170 @@
+"""Figures, widgets and exercises, without a browser."""
+
+import base64
+import gc
+import io
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+from PIL import Image
+
+from diffusion_core import lab
+from diffusion_core.lab.exercises import _verdict
+
+
+def explorer(update=None, **options):
+    fig, (ax,) = lab.figure(width=3, height=2)
+    (line,) = ax.plot([0, 1], [0, 0])
+    ax.set(ylim=(-1, 11))
+
+    def move(height, sign):
+        line.set_ydata([0, height if sign == "up" else -height / 10])
+        return f"height {height}, {sign}."
+
+    controls = {
+        "height": lab.slider("height", 0, 10, 3),
+        "sign": lab.choice("sign", ["up", "down"]),
+    }
+    return lab.Explorer(fig, [line], update or move, controls, **options)
+
+
+def pixels(widget):
+    return np.asarray(Image.open(io.BytesIO(widget.png)))
+
+
+def test_every_move_of_every_control_changes_picture_and_sentence():
+    widget = explorer()
+    for name, values in {"height": range(11), "sign": ["up", "down"]}.items():
+        seen = set()
+        for value in values:
+            widget.controls[name].value = value
+            seen.add((widget.png, widget.sentence))
+        assert len(seen) == len(values)
+
+
+def test_a_blitted_picture_is_the_picture_drawn_whole():
+    widget = explorer()
+    widget.controls["height"].value = 9
+    blitted = pixels(widget)
+    for artist in widget.artists:
+        artist.set_animated(False)
+    widget.figure.canvas.draw()
+    whole = np.asarray(widget.figure.canvas.buffer_rgba())[..., :3]
+    np.testing.assert_array_equal(blitted, whole)
+
+
+def test_the_picture_has_alt_text_and_a_live_sentence():
+    widget = explorer(lambda height, sign: f'<{height}> & "{sign}"')
+    page = "".join(child.value for child in widget.children if isinstance(child, ipywidgets.HTML))
+    assert 'alt="&lt;3&gt; &amp; &quot;up&quot;"' in page
+    assert '<p role="status">&lt;3&gt; &amp; &quot;up&quot;</p>' in page
+
+
+def test_an_error_is_shown_and_the_next_move_draws_again():
+    def update(height, sign):
+        if height == 5:
+            raise ValueError("no <five>")
+        return f"height {height}."
+
+    widget = explorer(update)
+    widget.controls["height"].value = 5
+    status = widget.children[-1]
+    assert "ValueError: no &lt;five&gt;" in status.value
+    widget.controls["height"].value = 6
+    assert "height 6." in status.value
+
+
+def test_a_notebook_saves_the_picture_and_the_sentence():
+    widget = explorer()
+    bundle = widget._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]) == widget.png
+    assert bundle["text/plain"] == "height 3, up."
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_updates_run_without_gradients():
+    widget = explorer(lambda height, sign: str(torch.is_grad_enabled()))
+    assert widget.sentence == "False"
+    assert torch.is_grad_enabled()
+
+
+def test_a_play_button_is_joined_to_its_slider():
+    widget = explorer(play="height")
+    (button,) = [child for child in widget.children if isinstance(child, ipywidgets.Play)]
+    slider = widget.controls["height"]
+    assert (button.min, button.max, button.value) == (slider.min, slider.max, slider.value)
+
+
+def test_a_thousand_moves_leave_nothing_behind():
+    widget = explorer()
+
+    def move(times):
+        for i in range(times):
+            widget.controls["height"].value = i % 11
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = move(100)
+    assert move(1000) - before < 100
+    assert pyplot.get_fignums() == []
+
+
+def test_a_grid_of_images_is_stitched_row_by_row():
+    images = torch.stack([torch.full((1, 2, 2), v) for v in (-1.0, 0.0, 1.0)])
+    sheet = lab.image_grid(images, 2)
+    assert sheet.shape == (7, 7)
+    corners = [sheet[1, 1], sheet[1, 4], sheet[4, 1], sheet[4, 4]]
+    np.testing.assert_allclose(corners, [0, 0.5, 1, 0])
+
+
+def test_show_displays_the_picture_with_its_sentence(monkeypatch):
+    shown = []
+    monkeypatch.setattr(lab.plotting, "display", lambda data, **kw: shown.append((data, kw)))
+    fig, _ = lab.figure()
+    lab.show(fig, "A sentence.")
+    ((data, options),) = shown
+    assert data["text/plain"] == "A sentence."
+    assert options["metadata"]["image/png"]["alt"] == "A sentence."
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+
+
+def test_a_claim_that_does_not_hold_stops_a_full_run_only(monkeypatch, capsys):
+    monkeypatch.delenv("DIFFUSION_SHORT_RUN", raising=False)
+    lab.claim("one is one", True)
+    with pytest.raises(AssertionError, match="two is one"):
+        lab.claim("two is one", False)
+    monkeypatch.setenv("DIFFUSION_SHORT_RUN", "1")
+    lab.claim("two is one", False)
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["Checked in a full run: one is one", "Checked in a full run: two is one"]
+
+
+def double(x):
+    return 2 * x
+
+
+def changes_its_input(x):
+    x += x
+    return x
+
+
+ANSWERS = {
+    "right": (lambda x: x + x, "✓ Right"),
+    "right in another dtype": (lambda x: (2 * x).double(), "✓ Right"),
+    "not attempted": (lambda x: None, "○ Not attempted"),
+    "wrong number": (lambda x: 3 * x, "✗ Not yet: a number"),
+    "wrong shape": (lambda x: (2 * x)[:1], "✗ Not yet: the result should have shape (2,)"),
+    "not a tensor": (lambda x: "2x", "✗ Not yet: the result should be"),
+    "nan": (lambda x: x * float("nan"), "✗ Not yet: the result holds NaN"),
+    "raises": (lambda x: x.nothing, "✗ Not yet: your function stopped with AttributeError"),
+    "in place": (changes_its_input, "✗ Not yet: your function changed"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_exercise_says_what_is_wrong(name):
+    answer, verdict = ANSWERS[name]
+    assert _verdict(answer, double, [(torch.tensor([1.0, 2.0]),)]).startswith(verdict)

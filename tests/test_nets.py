@@ -1,0 +1,288 @@
+"""Tests of diffusion_core.nets: the embedding of t, the MLP for points, the U-Net for images."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diffusion_core.nets import MLP, UNet, timestep_embedding
+
+T = 1000
+
+
+def devices_present():
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present.append("cuda")
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    return present
+
+
+def build(kind, seed=0):
+    """Return a small network and one example's shape."""
+    if kind == "mlp":
+        return MLP(seed=seed), (2,)
+    return UNet(widths=(8, 16), seed=seed), (1, 28, 28)
+
+
+def wake(net, seed=1):
+    """Replace the weights that start at zero: the net then answers as a trained one would."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in net.parameters():
+            if weight.ndim == 4 and not weight.any():
+                noise = torch.randn(weight.shape, generator=generator)
+                weight.copy_(noise / weight[0].numel() ** 0.5)
+    return net
+
+
+def batch(example_shape, size=3, seed=2):
+    generator = torch.Generator().manual_seed(seed)
+    x_t = torch.randn((size, *example_shape), generator=generator)
+    t = torch.randint(1, T + 1, (size,), generator=generator)
+    return x_t, t
+
+
+nets = pytest.mark.parametrize("kind", ["mlp", "unet"])
+devices = pytest.mark.parametrize("device", devices_present())
+
+
+# --- the embedding -------------------------------------------------------------------------------
+
+
+@devices
+@pytest.mark.parametrize("dim", [16, 32, 64, 128])
+def test_neighbouring_steps_are_nearest_neighbours(dim, device):
+    """TRAPS 16: indexed along the wrong axis, neighbouring t would not be neighbours."""
+    t = torch.arange(1, T + 1, device=device)
+    emb = timestep_embedding(t, dim).cpu().double()
+    distance = torch.cdist(emb, emb, compute_mode="donot_use_mm_for_euclid_dist")
+    distance.fill_diagonal_(float("inf"))
+    assert ((distance.argmin(dim=1) - torch.arange(T)).abs() == 1).all()
+
+
+@devices
+def test_embedding_is_a_rotation_by_one_step(device):
+    """Moving t by one step turns each (cos, sin) pair by its own frequency, whatever t is."""
+    dim = 32
+    emb = timestep_embedding(torch.arange(0, T + 1, device=device), dim).cpu().double()
+    assert emb.shape == (T + 1, dim)
+    cos, sin = emb.chunk(2, dim=1)
+    torch.testing.assert_close(cos**2 + sin**2, torch.ones_like(cos), rtol=0, atol=1e-6)
+    turn = 1e4 ** (-2 * torch.arange(dim // 2, dtype=torch.float64) / dim)  # from 1 down to ~1e-4
+    turned = cos[:-1] * turn.cos() - sin[:-1] * turn.sin()  # cos(a + b)
+    torch.testing.assert_close(cos[1:], turned, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_embedding_returns_float32_for_integers(dtype):
+    emb = timestep_embedding(torch.tensor([1, 500, 1000], dtype=dtype), 8)
+    assert emb.dtype == torch.float32
+    assert emb.shape == (3, 8)
+
+
+@pytest.mark.parametrize(
+    ("t", "dim", "error", "named"),
+    [
+        (torch.tensor([1]), 7, ValueError, "dim"),
+        (torch.tensor([1]), 0, ValueError, "dim"),
+        (torch.tensor(1), 8, ValueError, "t must be .B,."),
+        (torch.tensor([[1]]), 8, ValueError, "t must be .B,."),
+        (torch.tensor([1.0]), 8, TypeError, "t must be an integer"),
+        (torch.tensor([True]), 8, TypeError, "t must be an integer"),
+        (1, 8, TypeError, "t must be an integer"),
+    ],
+)
+def test_embedding_names_the_bad_argument(t, dim, error, named):
+    with pytest.raises(error, match=named):
+        timestep_embedding(t, dim)
+
+
+# --- both networks -------------------------------------------------------------------------------
+
+
+@devices
+@nets
+def test_output_has_the_shape_and_device_of_x_t(kind, device):
+    net, shape = build(kind)
+    x_t, t = (part.to(device) for part in batch(shape))
+    out = net.to(device)(x_t, t)
+    assert out.shape == x_t.shape
+    assert out.dtype == x_t.dtype
+    assert out.device == x_t.device
+
+
+@nets
+def test_output_takes_both_signs(kind):
+    """TRAPS 19: SiLU after the last layer never answers below -0.28."""
+    net, shape = build(kind)
+    net = wake(net)
+    x_t, t = batch(shape, size=64)
+    with torch.no_grad():
+        out = 10 * net(3 * x_t, t) if kind == "mlp" else net(x_t, t)
+    assert out.min() < -0.28
+    assert out.max() > 0.28
+
+
+@nets
+def test_a_few_steps_learn_negative_noise(kind):
+    """Training reaches a target of -1, which an activation at the end would forbid."""
+    net, shape = build(kind)
+    x_t, t = batch(shape, size=8)
+    for _ in range(40):  # gradient descent by hand: loading torch.optim would take seconds
+        net.zero_grad()
+        F.mse_loss(net(x_t, t), -torch.ones_like(x_t)).backward()
+        with torch.no_grad():
+            for p in net.parameters():
+                p -= 0.01 * p.grad
+    assert net(x_t, t).mean() < -0.4  # SiLU never goes below -0.28
+
+
+@devices
+@nets
+def test_every_parameter_receives_a_gradient(kind, device):
+    net, shape = build(kind)
+    net = wake(net).to(device)
+    x_t, t = (part.to(device) for part in batch(shape))
+    net(x_t, t).square().mean().backward()
+    without = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@nets
+def test_same_seed_same_weights_and_global_randomness_untouched(kind):
+    before = torch.get_rng_state()
+    first, _ = build(kind, seed=5)
+    torch.testing.assert_close(torch.get_rng_state(), before, rtol=0, atol=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(123)  # whatever the global state is ...
+        again, _ = build(kind, seed=5)  # ... the weights follow from seed alone
+    other, _ = build(kind, seed=6)
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+    pairs = zip(first.parameters(), other.parameters(), strict=True)
+    assert any(not torch.equal(one, two) for one, two in pairs)
+
+
+@nets
+def test_t_matters(kind):
+    net, shape = build(kind)
+    net = wake(net)
+    x_t, _ = batch(shape, size=1)
+    with torch.no_grad():
+        early = net(x_t, torch.tensor([1]))
+        late = net(x_t, torch.tensor([T]))
+    assert (early - late).abs().mean() > 1e-3
+
+
+@devices
+@nets
+def test_an_example_does_not_see_the_others_in_its_batch(kind, device):
+    """So no layer may average over the batch, as batch normalisation does."""
+    net, shape = build(kind)
+    net = wake(net).to(device)
+    x_t, t = (part.to(device) for part in batch(shape, size=5))
+    with torch.no_grad():
+        together = net(x_t, t)
+        alone = torch.cat([net(x_t[i : i + 1], t[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+@nets
+def test_wrong_shapes_are_named(kind):
+    net, shape = build(kind)
+    x_t, t = batch(shape)
+    with pytest.raises(ValueError, match="x_t must be"):
+        net(x_t[0], t)
+    with pytest.raises(ValueError, match="t must"):
+        net(x_t, t[:2])
+    with pytest.raises(ValueError, match="t must"):
+        net(x_t, t[:, None])
+    with pytest.raises(TypeError, match="t must be an integer"):
+        net(x_t, t / T)
+
+
+# --- one network ---------------------------------------------------------------------------------
+
+
+def test_mlp_takes_other_sizes_and_refuses_bad_ones():
+    net = MLP(dim=5, width=16, depth=1)
+    x_t, t = batch((5,))
+    assert net(x_t, t).shape == (3, 5)
+    for bad, named in [({"width": 7}, "width"), ({"depth": 0}, "depth"), ({"dim": 0}, "dim")]:
+        with pytest.raises(ValueError, match=named):
+            MLP(**bad)
+
+
+def test_a_new_unet_answers_zero():
+    net, shape = build("unet")
+    x_t, t = batch(shape)
+    torch.testing.assert_close(net(x_t, t), torch.zeros_like(x_t), rtol=0, atol=0)
+
+
+def test_the_default_unet_fits_mnist_and_stays_small():
+    net = wake(UNet())
+    x_t, t = batch((1, 28, 28))
+    out = net(x_t, t)
+    assert out.shape == x_t.shape
+    assert sum(p.numel() for p in net.parameters()) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        ({"in_channels": 3, "widths": (8, 16, 24)}, (3, 32, 24)),
+        ({"in_channels": 2, "widths": (8, 16), "patch": 1}, (2, 10, 6)),
+        ({"in_channels": 4, "widths": (16,), "patch": 1}, (4, 7, 7)),
+        ({"widths": (8, 16), "patch": 4, "heads": 2}, (1, 16, 16)),
+    ],
+)
+def test_unet_takes_other_sizes(arguments, shape):
+    net = wake(UNet(**arguments))
+    x_t, t = batch(shape)
+    out = net(x_t, t)
+    assert out.shape == x_t.shape
+    out.square().mean().backward()
+    assert all(p.grad is not None and p.grad.any() for p in net.parameters())
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28), (1, 30, 28), (1, 28, 27), (1, 0, 28)])
+def test_unet_refuses_a_wrong_image(shape):
+    net, _ = build("unet")
+    with pytest.raises(ValueError, match="x_t must"):
+        net(torch.zeros(2, *shape), torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"widths": ()}, "widths"),
+        ({"widths": (12, 24)}, "widths"),
+        ({"widths": (8, 16), "heads": 3}, "heads"),
+        ({"in_channels": 0}, "in_channels"),
+        ({"patch": 0}, "patch"),
+    ],
+)
+def test_unet_refuses_bad_arguments(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        UNet(**arguments)
+
+
+def test_every_pixel_sees_every_pixel():
+    """Attention at the coarsest level carries a change in one corner to the opposite one."""
+    net, shape = build("unet")
+    net = wake(net)
+    x_t, t = batch(shape, size=1)
+    x_t.requires_grad_(True)
+    net(x_t, t)[0, 0, 0, 0].backward()
+    assert (x_t.grad != 0).all()
+
+
+def test_unet_gives_the_same_answer_in_channels_last():
+    net, shape = build("unet")
+    net = wake(net)
+    x_t, t = batch(shape)
+    with torch.no_grad():
+        expected = net(x_t, t)
+        net = net.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(net(x_t, t), expected, rtol=1e-4, atol=1e-5)

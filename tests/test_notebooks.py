@@ -1,0 +1,133 @@
+"""What every lesson keeps to: it is built, whole, short in its cells, and safe to open anywhere."""
+
+import ast
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+import build_notebooks as build  # noqa: E402
+
+SOURCES = build.sources()
+EVERY = pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+IGNORED_CELLS = 0  # cells whose output is not compared: only those that time or name the machine
+
+
+def built(source: Path) -> nbformat.NotebookNode:
+    return nbformat.read(build.notebook_of(source), 4)
+
+
+def code_cells(nb: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in nb.cells if cell.cell_type == "code"]
+
+
+def outputs(nb: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [output for cell in code_cells(nb) for output in cell.outputs]
+
+
+def definitions(text: str) -> list[str]:
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [node.name for node in ast.parse(text).body if isinstance(node, kinds)]
+
+
+def test_there_are_lessons():
+    assert SOURCES
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert notebooks == [build.notebook_of(source) for source in SOURCES], "a lesson has no source"
+
+
+@EVERY
+def test_a_lesson_is_built_from_its_source(source):
+    assert build.is_current(source), "run `make build`"
+    fresh, stored = build.lesson(source), built(source)
+    assert [c.source for c in fresh.cells] == [c.source for c in stored.cells]
+    assert [c.id for c in fresh.cells] == [c.id for c in stored.cells]
+
+
+@EVERY
+def test_a_lesson_was_executed_from_top_to_bottom_without_an_error(source):
+    nb = built(source)
+    counts = [cell.execution_count for cell in code_cells(nb)]
+    assert counts == list(range(1, len(counts) + 1))
+    assert not [o for o in outputs(nb) if o.output_type == "error" or o.get("name") == "stderr"]
+
+
+@EVERY
+def test_a_lesson_is_safe_to_open_without_a_kernel(source):
+    nb = built(source)
+    assert build.notebook_of(source).stat().st_size <= 1_000_000
+    assert "widgets" not in nb.metadata
+    for output in outputs(nb):
+        output.get("data", {}).pop("image/png", None)
+    text = nbformat.writes(nb)
+    assert build.WIDGET_VIEW not in text
+    assert not re.search(r"/home/|/Users/|/tmp/|[A-Z]:\\\\", text), "a path of one machine"
+    assert not re.search(r"^<.*0x", text, re.M) and " at 0x" not in text, "an object, not a result"
+
+
+@EVERY
+def test_every_picture_has_a_sentence(source):
+    for output in outputs(built(source)):
+        data = output.get("data", {})
+        if "image/png" in data:
+            assert data["text/plain"].endswith("."), data["text/plain"]
+
+
+@EVERY
+def test_cells_are_short_and_explained(source):
+    nb = build.lesson(source)
+    code = code_cells(nb)
+    assert len(nb.cells) - len(code) >= len(code), "as much prose as code"
+    for cell in code:
+        assert len(cell.source.splitlines()) <= 25, cell.source
+        assert len(definitions(cell.source)) <= 1, cell.source
+    set_up = [line for line in code[0].source.splitlines() if line]
+    assert len(set_up) <= 10, "the set-up cell"
+    assert not re.search(r"pip install|@interact|plt\.|ipympl", source.read_text("utf-8"))
+
+
+def test_no_function_is_defined_in_two_lessons():
+    names = Counter()
+    for source in SOURCES:
+        names.update(
+            {name for cell in code_cells(build.lesson(source)) for name in definitions(cell.source)}
+        )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_few_cells_are_not_compared():
+    ignored = [
+        cell.id
+        for source in SOURCES
+        for cell in code_cells(built(source))
+        if "nbval-ignore-output" in cell.metadata.get("tags", []) or "NBVAL_" in cell.source
+    ]
+    assert len(ignored) == IGNORED_CELLS, ignored
+
+
+@EVERY
+def test_two_to_four_exercises_each_with_a_folded_solution(source):
+    starters = build.lesson(source)
+    solved = build.lesson(source, solved=True)
+    folded = [c for c in starters.cells if c.source.startswith("<details><summary>Solution")]
+    changed = [a for a, b in zip(starters.cells, solved.cells, strict=True) if a.source != b.source]
+    assert 2 <= len(folded) <= 4
+    assert len(changed) == len(folded)
+
+
+def test_a_changed_source_is_noticed(tmp_path, monkeypatch):
+    source = tmp_path / "src" / "02_forward_process.py"
+    source.parent.mkdir()
+    source.write_text(SOURCES[0].read_text("utf-8"), "utf-8")
+    monkeypatch.setattr(build, "NOTEBOOKS", tmp_path)
+    stored = build.NOTEBOOKS / "02_forward_process.ipynb"
+    assert not build.is_current(source), "not built yet"
+    nbformat.write(build.lesson(source), stored)
+    assert build.is_current(source)
+    source.write_text(source.read_text("utf-8") + "\n# %%\n1 + 1\n", "utf-8")
+    assert not build.is_current(source)

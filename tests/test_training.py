@@ -1,0 +1,313 @@
+"""Algorithm 1 and its loop, on problems whose answers are known."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from oracles import assert_mean, initialised, normal, seeded
+from torch import nn
+from torch.testing import assert_close
+
+import diffusion_core as dc
+
+pytestmark = pytest.mark.usefixtures("untouched_global_rng")
+
+SCHEDULE = dc.vp_schedule(10)
+
+
+class Weight(nn.Module):
+    """A model of one weight, to be drawn to the mean of the data."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1))
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x_t, t):
+        return self.w.expand_as(x_t)
+
+
+def distance(model, x0):
+    return ((model.w - x0) ** 2).mean()
+
+
+def batches(value=3.0):
+    return itertools.repeat(torch.full((4, 1), value))
+
+
+@pytest.fixture(autouse=True)
+def full_runs(monkeypatch):
+    """These tests are about whole runs, whatever the shell asks for."""
+    monkeypatch.delenv("DIFFUSION_SHORT_RUN", raising=False)
+
+
+# Lines 2 to 5 of Algorithm 1.
+
+
+def test_trap_5_drawn_t_covers_1_to_T_exactly_and_evenly(generator):
+    t = dc.draw_t(SCHEDULE, torch.zeros(20_000, 2), generator)
+    assert t.dtype == torch.int64 and t.shape == (20_000,)
+    values, counts = t.unique(return_counts=True)
+    assert values.tolist() == list(range(1, 11))
+    assert ((counts - 2000).abs() < 5 * math.sqrt(2000)).all()
+
+
+@pytest.mark.parametrize("loss", [dc.eps_loss, dc.v_loss])
+def test_trap_5_the_loss_asks_about_every_t_with_its_own_noise(loss, generator):
+    """What the model sees at t must have the moments of q(x_t), x_0 = 2, and no other."""
+    seen = {}
+
+    def model(x_t, t):
+        seen.update(x_t=x_t, t=t)
+        return torch.zeros_like(x_t)
+
+    x0 = torch.full((40_000, 1), 2.0, dtype=torch.float64)
+    loss(SCHEDULE, model, x0, generator=generator)
+    assert set(seen["t"].tolist()) == set(range(1, 11))
+    for t in range(1, 11):
+        x_t, q = seen["x_t"][seen["t"] == t], dc.q_marginal(SCHEDULE, x0[:1], t)
+        assert_mean(x_t, q.mean[0])
+        assert_mean((x_t - q.mean) ** 2, q.var.flatten()[0])
+
+
+def test_the_losses_of_a_perfect_model_are_zero(generator):
+    x0 = torch.full((64, 3), 0.7, dtype=torch.float64)
+
+    def eps_model(x_t, t):
+        return dc.eps_from_x0(SCHEDULE, x_t, x0, t)
+
+    def v_model(x_t, t):
+        return dc.v_target(SCHEDULE, x0, eps_model(x_t, t), t)
+
+    zero = torch.zeros((), dtype=torch.float64)
+    assert_close(dc.eps_loss(SCHEDULE, eps_model, x0, generator=generator), zero)
+    assert_close(dc.v_loss(SCHEDULE, v_model, x0, generator=generator), zero)
+
+
+@pytest.mark.parametrize("loss", [dc.eps_loss, dc.v_loss])
+def test_the_loss_of_predicting_zero_is_the_second_moment_of_the_target(loss, generator):
+    """E eps^2 = 1, and E v^2 = 1 for data of unit variance, per dimension."""
+    x0 = torch.randn(20_000, 2, generator=generator)
+    got = loss(SCHEDULE, lambda x_t, t: torch.zeros_like(x_t), x0, generator=generator)
+    assert got.shape == ()
+    assert abs(got.item() - 1) < 5 * math.sqrt(2 / 40_000)
+
+
+def test_v_loss_weighs_the_same_error_by_one_over_alpha_bar():
+    x0 = normal(1, 3)  # one example, one t: the weight is one number
+
+    def v_model(x_t, t):
+        seen.append(t)
+        return x_t.sin()
+
+    for seed in range(20):
+        seen = []
+        a = dc.v_loss(SCHEDULE, v_model, x0, generator=seeded(seed))
+        eps_model = dc.eps_model_from_v(SCHEDULE, v_model)
+        b = dc.eps_loss(SCHEDULE, eps_model, x0, generator=seeded(seed))
+        assert_close(seen[0], seen[1])
+        assert_close(a, b / SCHEDULE.alpha_bars[seen[0].item()], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", [dc.eps_loss, dc.v_loss])
+def test_losses_are_reproducible_on_every_device(loss, device):
+    x0 = normal(8, 2, dtype=torch.float32).to(device)
+    a, b, c = (loss(SCHEDULE, lambda x, t: 0.5 * x, x0, generator=seeded(s)) for s in (1, 1, 2))
+    assert a.device.type == device.type
+    assert_close(a, b, rtol=0, atol=0)
+    assert a != c
+
+
+# train()
+
+
+def test_train_minimises_the_loss(device):
+    model = Weight().to(device)
+    data = itertools.repeat(torch.full((4, 1), 3.0, device=device))
+    history = dc.train(model, distance, data, steps=200, lr=0.1)
+    assert_close(model.w.detach().cpu(), torch.tensor([3.0]), rtol=0, atol=0.01)
+    assert len(history.losses) == 200 and history.losses[-1] < 1e-3 < history.losses[0]
+    assert not history.interrupted and history.seconds > 0
+
+
+def test_train_finds_the_best_linear_denoiser():
+    """For T = 1 and data N(0, 1), the best eps_hat = c x_1 has c = sqrt(1 - alpha_bar_1)."""
+    schedule, generator = dc.constant_schedule(1, 0.995), seeded()
+
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x_t, t):
+            return self.c * x_t
+
+    model = Linear()
+    data = (torch.randn(256, 1, generator=generator) for _ in itertools.count())
+
+    def loss(model, x0):
+        return dc.eps_loss(schedule, model, x0, generator=generator)
+
+    dc.train(model, loss, data, steps=200, lr=0.05)
+    assert_close(model.c.item(), schedule.marginal_vars[1].sqrt().item(), rtol=0, atol=0.01)
+
+
+def test_on_progress_hears_of_every_step():
+    heard = []
+    dc.train(Weight(), distance, batches(), steps=20, on_progress=heard.append)
+    assert heard == sorted(set(heard)) and heard[-1] == 1.0
+    assert {n / 20 for n in range(1, 21)} <= set(heard)
+
+
+def test_train_stops_by_seconds():
+    history = dc.train(Weight(), distance, batches(), seconds=0.3)
+    assert 0.25 < history.seconds < 1.5 and len(history.losses) > 1
+    assert not history.interrupted
+
+
+def test_train_stops_at_the_first_bound():
+    assert len(dc.train(Weight(), distance, batches(), steps=5, seconds=60).losses) == 5
+    history = dc.train(Weight(), distance, batches(), steps=10**9, seconds=0.1)
+    assert history.seconds < 1.0
+
+
+def test_an_interrupt_keeps_the_weights():
+    model, heard = Weight(), []
+    ema = dc.EMA(model)
+
+    def stop(fraction):
+        heard.append(fraction)
+        if len(heard) == 10:
+            raise KeyboardInterrupt
+
+    history = dc.train(model, distance, batches(), steps=100, lr=0.1, ema=ema, on_progress=stop)
+    assert history.interrupted and len(history.losses) == round(100 * heard[-1]) > 5
+    assert model.w.item() > 0 and ema.model.w.item() > 0
+
+
+@pytest.mark.parametrize("where", ["loss", "batches"])
+def test_an_interrupt_may_come_at_any_moment(where):
+    def loss(model, x0):
+        if where == "loss" and calls.append(1) is None and len(calls) == 4:
+            raise KeyboardInterrupt
+        return distance(model, x0)
+
+    def data():
+        yield from itertools.islice(batches(), 3)
+        raise KeyboardInterrupt
+
+    calls, model = [], Weight()
+    history = dc.train(model, loss, batches() if where == "loss" else data(), steps=100, lr=0.1)
+    assert history.interrupted and len(history.losses) == 3 and model.w.item() > 0
+
+
+def test_other_errors_are_not_swallowed():
+    def fail(fraction):
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        dc.train(Weight(), distance, batches(), steps=3, on_progress=fail)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_reaches_the_weights():
+    model = Weight()
+    with pytest.raises(FloatingPointError, match="loss"):
+        dc.train(model, lambda m, x: distance(m, x) * math.nan, batches(), steps=3)
+    assert model.w.isfinite().all()
+
+
+def test_one_wild_gradient_does_not_spoil_the_run():
+    """Clipped, it is one step among others; unclipped, AdamW would stall for thousands."""
+    scales = itertools.chain([1, 1, 1e6], itertools.repeat(1))
+    model = Weight()
+    dc.train(model, lambda m, x: next(scales) * distance(m, x), batches(), steps=200, lr=0.1)
+    assert_close(model.w.item(), 3.0, rtol=0, atol=0.05)
+
+
+def test_short_runs_are_short(monkeypatch):
+    for value, expected in (("1", True), ("0", False), ("", False)):
+        monkeypatch.setenv("DIFFUSION_SHORT_RUN", value)
+        assert dc.is_short_run() is expected
+    monkeypatch.setenv("DIFFUSION_SHORT_RUN", "1")
+    for bound in ({"steps": 10**6}, {"seconds": 600.0}):
+        assert 1 <= len(dc.train(Weight(), distance, batches(), **bound).losses) <= 20
+    assert len(dc.train(Weight(), distance, batches(), steps=2).losses) == 2
+
+
+def test_training_twice_gives_the_same_weights():
+    def run():
+        model, generator = Weight(), seeded(5)
+
+        def loss(model, x0):
+            return dc.eps_loss(SCHEDULE, model, x0, generator=generator)
+
+        return dc.train(model, loss, batches(), steps=20).losses, model.w.detach()
+
+    assert_close(run(), run(), rtol=0, atol=0)
+
+
+def test_bfloat16_autocast_trains_float32_weights():
+    model = initialised(lambda: nn.Linear(4, 4))
+    data = itertools.repeat(normal(8, 4, dtype=torch.float32))
+    seen = []
+
+    def loss(model, x0):
+        y = model(x0)
+        seen.append(y.dtype)
+        return (y.float() - x0).square().mean()
+
+    history = dc.train(model, loss, data, steps=30, lr=0.01, autocast=torch.bfloat16)
+    assert set(seen) == {torch.bfloat16} and model.weight.dtype == torch.float32
+    assert history.losses[-1] < history.losses[0]
+
+
+def test_the_bfloat16_trial_leaves_no_trace():
+    model = initialised(lambda: nn.Linear(4, 4))
+    before = [p.clone() for p in model.parameters()]
+    answer = dc.bf16_is_faster(model, lambda m, x: m(x).square().mean(), torch.zeros(8, 4))
+    assert isinstance(answer, bool)
+    assert_close(list(model.parameters()), before, rtol=0, atol=0)
+    assert all(p.grad is None for p in model.parameters())
+
+
+# EMA
+
+
+def test_ema_is_the_average_it_claims():
+    model = Weight()
+    ema, expected = dc.EMA(model, decay=0.7), 0.0
+    for n in range(1, 40):
+        with torch.no_grad():
+            model.w.fill_(float(n))
+        ema.update(model)
+        decay = min(0.7, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * n
+        assert_close(ema.model.w.item(), expected, rtol=1e-5, atol=0)
+
+
+def test_ema_is_a_copy_in_evaluation_mode():
+    model = initialised(lambda: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+    ema = dc.EMA(model)
+    assert not ema.model.training and model.training
+    with torch.no_grad():
+        model[0].weight.add_(1.0)
+    assert not torch.equal(ema.model[0].weight, model[0].weight)
+    model(torch.randn(8, 2, generator=seeded()))
+    ema.update(model)
+    for ours, theirs in zip(ema.model.buffers(), model.buffers(), strict=True):
+        assert_close(ours, theirs, rtol=0, atol=0)  # the integer counter too
+    assert model.training and not ema.model.training
+    assert not any(p.requires_grad for p in ema.model.parameters())
+
+
+def test_train_updates_the_ema_after_each_step():
+    model = Weight()
+    ema = dc.EMA(model, decay=0.5)
+    follow = dc.EMA(model, decay=0.5)
+    dc.train(
+        model, distance, batches(), steps=25, lr=0.1, ema=ema,
+        on_progress=lambda _: follow.update(model),
+    )  # fmt: skip
+    assert ema.model.w.item() > 0
+    assert_close(ema.model.w, follow.model.w, rtol=1e-6, atol=0)
