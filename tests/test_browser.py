@@ -104,7 +104,8 @@ def browser():
 def page(browser, server, request):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.set_default_timeout(30_000)
-    page.goto(f"{server['url']}lab/tree/{request.param.name}?token={server['token']}")
+    own = f"lab/workspaces/{request.param.stem}/tree"  # or the lesson before is opened again, too
+    page.goto(f"{server['url']}{own}/{request.param.name}?token={server['token']}")
     page.wait_for_function("window.jupyterapp !== undefined")
     page.set_default_timeout(600_000)
     page.evaluate(RUN_ALL)
