@@ -5,7 +5,18 @@ A schedule says how much noise; `process` has the forward process and its poster
 Row t of every table is the paper's t, and row 0 is clean data.
 """
 
+from .decoders import discretized_decoder, gaussian_decoder
 from .devices import available_devices, default_device
+from .elbo import (
+    ElboEstimate,
+    ElboTerms,
+    bits_per_dim,
+    elbo_estimate,
+    elbo_terms,
+    importance,
+    log_ratio,
+    log_ratio_telescoped,
+)
 from .gaussian import Gaussian, kl_divergence, standard_normal
 from .losses import draw_t, eps_loss, v_loss
 from .mixtures import (
@@ -14,6 +25,7 @@ from .mixtures import (
     mixture,
     mixture_eps_model,
     mixture_log_prob,
+    mixture_reverse,
     mixture_sample,
     mixture_score,
     prior_kl,
@@ -29,6 +41,7 @@ from .process import (
     q_posterior,
     q_sample,
     q_step,
+    q_trajectory,
     score_from_eps,
     v_target,
     x0_from_eps,
@@ -47,9 +60,12 @@ from .schedules import (
     vp_schedule,
 )
 from .training import EMA, History, bf16_is_faster, is_short_run, train
+from .weights import best_variances, eps_errors, eps_weights
 
 __all__ = [
     "EMA",
+    "ElboEstimate",
+    "ElboTerms",
     "Gaussian",
     "History",
     "Mixture",
@@ -58,27 +74,39 @@ __all__ = [
     "Step",
     "at",
     "available_devices",
+    "best_variances",
     "bf16_is_faster",
+    "bits_per_dim",
     "constant_schedule",
     "cosine_schedule",
     "ddim_step",
     "ddpm_step",
     "default_device",
     "diffuse",
+    "discretized_decoder",
     "draw_t",
+    "elbo_estimate",
+    "elbo_terms",
+    "eps_errors",
     "eps_from_score",
     "eps_from_v",
     "eps_from_x0",
     "eps_loss",
     "eps_model_from_v",
     "eps_model_from_x0",
+    "eps_weights",
     "even_taus",
+    "gaussian_decoder",
+    "importance",
     "is_short_run",
     "kl_divergence",
     "linear_schedule",
+    "log_ratio",
+    "log_ratio_telescoped",
     "mixture",
     "mixture_eps_model",
     "mixture_log_prob",
+    "mixture_reverse",
     "mixture_sample",
     "mixture_score",
     "p_step",
@@ -88,6 +116,7 @@ __all__ = [
     "q_posterior",
     "q_sample",
     "q_step",
+    "q_trajectory",
     "sample_chain",
     "schedule_from_alpha_bars",
     "score_from_eps",

@@ -2,21 +2,19 @@
 
 import gzip
 import itertools
-import logging
 import math
-import threading
+import os
 from collections.abc import Iterator
-from concurrent.futures import Future
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pooch
-import requests
 import torch
 from torch import Generator, Tensor
 
 from .checks import check_count, check_data
-from .progress import progress_bar
+from .download import fetch, refusal, sha256_of
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -31,12 +29,9 @@ SHA256 = {
         ("t10k-labels-idx1", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
     )
 }
-OPEN_SECONDS = 4.0  # for a mirror to answer: two silent mirrors cost 8 s, once in a process
 HOW_TO_GET_MNIST = (
-    "To get MNIST, connect to the network, or set DIFFUSION_DATA to a folder with its four .gz "
-    "files; then restart the kernel."
+    "Or set DIFFUSION_DATA to a folder with MNIST's four .gz files. Then restart the kernel."
 )
-_failed_mirrors: list[str] = []  # once filled, this process does not try the network again
 
 
 class DataUnavailable(RuntimeError):
@@ -55,7 +50,8 @@ class Images(NamedTuple):
 def mnist(split: str = "train") -> tuple[Tensor, Tensor]:
     """Return MNIST: uint8 images (N, 28, 28), int64 labels (N,), N = 60000 ("test": 10000).
 
-    From DIFFUSION_DATA or the user cache, else from a mirror; the sha256 is checked each time.
+    From the folder DIFFUSION_DATA, where nothing is ever written; if none is named, from the
+    user cache, which is filled from a mirror. A file with a wrong sha256 is never used.
     Errors: DataUnavailable when it cannot be had; ValueError for another split.
     """
     if split not in ("train", "test"):
@@ -66,7 +62,7 @@ def mnist(split: str = "train") -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x), torch.from_numpy(labels).long()
 
 
-def _read_idx(path: str, ndim: int) -> np.ndarray:
+def _read_idx(path: Path, ndim: int) -> np.ndarray:
     """Read an idx file of bytes: 0, 0, 8 (uint8), ndim, then ndim big-endian sizes, then data."""
     with gzip.open(path) as file:
         raw = file.read()
@@ -77,54 +73,19 @@ def _read_idx(path: str, ndim: int) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
 
 
-def _fetch(name: str) -> str:
-    """Return the path of a file that was there, or is now, and has the right sha256."""
-    cache = pooch.os_cache("diffusion_course")
-    store = pooch.create(cache, MIRRORS[0], registry=SHA256, env="DIFFUSION_DATA")
-    pooch.get_logger().setLevel(logging.WARNING)  # its "Downloading" would end up in lessons
-    try:
-        return store.fetch(name, downloader=_download)
-    except OSError as error:
-        state = "has the wrong sha256" if (store.abspath / name).exists() else "is missing"
-        message = f"{name} {state} in {store.abspath}, and no copy came: {error}."
-        raise DataUnavailable(f"{message} {HOW_TO_GET_MNIST}") from error
-
-
-def _download(url: str, path: str, store: pooch.Pooch) -> None:
-    """Fill path from the first mirror that has the right file; OSError when none has."""
-    name = url.rsplit("/", 1)[-1]
-    tried = []
-    for mirror in () if _failed_mirrors else MIRRORS:
+def _fetch(name: str) -> Path:
+    """Return the path of a file with the right sha256."""
+    if not os.environ.get("DIFFUSION_DATA"):
         try:
-            _copy(mirror + name, path)
-            if pooch.file_hash(path) == store.registry[name]:
-                return
-            tried.append(f"{mirror} sent another file")
-        except OSError as error:  # as all errors of requests are
-            tried.append(f"{mirror} failed ({type(error).__name__})")
-    _failed_mirrors.extend(tried)
-    raise ConnectionError("; ".join(_failed_mirrors))
-
-
-def _copy(url: str, path: str) -> None:
-    answer = Future()
-
-    def ask() -> None:  # in a thread, as a name look-up knows no time limit
-        try:
-            headers = {"Accept-Encoding": "identity"}
-            answer.set_result(requests.get(url, stream=True, timeout=OPEN_SECONDS, headers=headers))
-        except Exception as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    with answer.result(OPEN_SECONDS) as response, open(path, "wb") as file:
-        response.raise_for_status()
-        size = int(response.headers.get("Content-Length", 0)) or None
-        with progress_bar(
-            total=size, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1]
-        ) as bar:
-            for chunk in response.iter_content(1 << 16):
-                bar.update(file.write(chunk))
+            return fetch(name, SHA256[name], MIRRORS, Path(pooch.os_cache("diffusion_course")))
+        except OSError as error:
+            raise DataUnavailable(f"{error} {HOW_TO_GET_MNIST}") from error
+    path = Path(os.environ["DIFFUSION_DATA"]).expanduser() / name
+    found = sha256_of(path)
+    if found == SHA256[name]:
+        return path
+    problem = refusal(str(path), found, SHA256[name]) if found else f"{path} is missing."
+    raise DataUnavailable(f"{problem} Put the right file there. {HOW_TO_GET_MNIST}")
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -153,10 +114,10 @@ def images(split: str = "train") -> Images:
         for name in SHA256:  # all four files or none: the two splits are always of one kind
             _fetch(name)
         return found
-    except DataUnavailable:
+    except DataUnavailable as error:
         part = slice(1497) if split == "train" else slice(1497, None)
         x, labels = digits()
-        note = f"MNIST could not be had, so these are scikit-learn's digits. {HOW_TO_GET_MNIST}"
+        note = f"These are scikit-learn's digits, not MNIST. {error}"
         return Images(x[part], labels[part], "scikit-learn digits", note)
 
 

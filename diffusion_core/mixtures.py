@@ -102,6 +102,27 @@ def mixture_eps_model(schedule: NoiseSchedule, data: Mixture) -> Model:
     return eps_model
 
 
+def mixture_reverse(schedule: NoiseSchedule, data: Mixture, x_t: Tensor, t: int) -> Mixture:
+    """Return q(x_{t-1} | x_t) exactly, for data of this mixture and one state x_t (D,).
+
+    A mixture again: component k has the weight p(k | x_t), and with its prior N(m, P I) of x_{t-1}
+    the mean (beta_t m + sqrt(alpha_t) P x_t) / (beta_t + alpha_t P) and the variance
+    P beta_t / (beta_t + alpha_t P). t in 1..T; at t = 1 the variances of points stay 0.
+    Raises ValueError for t outside 1..T or an x_t of another shape.
+    """
+    check_data("x_t", x_t)
+    check_count("t", t)
+    check_t(t, x_t, schedule.T, lowest=1)
+    if x_t.shape != data.means.shape[1:]:
+        raise ValueError(f"x_t must be {tuple(data.means.shape[1:])}, got {tuple(x_t.shape)}")
+    before = diffuse(schedule, data, t - 1)
+    weights = _component_log_probs(diffuse(schedule, data, t), x_t[None])[0].softmax(0)
+    alpha, beta = schedule.alphas[t].item(), schedule.betas[t].item()
+    total = beta + alpha * before.vars
+    pulled = beta * before.means + math.sqrt(alpha) * before.vars[:, None] * x_t.to(before.means)
+    return Mixture(pulled / total[:, None], before.vars * beta / total, weights)
+
+
 def prior_kl(schedule: NoiseSchedule, data: Mixture) -> float:
     """Return KL(q(x_T) || N(0, I)) exactly, in bits per dimension, for data in 1-D or 2-D.
 

@@ -24,6 +24,20 @@ def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor | int) -> Gaussian
     return Gaussian(mean, at(schedule.betas, t, x_prev))
 
 
+def q_trajectory(
+    schedule: NoiseSchedule, x0: Tensor, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw x_{0:T} from q(x_{1:T} | x_0) = prod_t q(x_t | x_{t-1}), step by step.
+
+    Shapes: x0 (B, ...); result (T+1, B, ...), row t is x_t and row 0 is x0.
+    Source: Ho et al. (2020), equation 2.
+    """
+    states = [x0]
+    for t in range(1, schedule.T + 1):
+        states.append(q_step(schedule, states[-1], t).sample(generator=generator))
+    return torch.stack(states)
+
+
 def q_marginal(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int) -> Gaussian:
     """Return q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I), all t steps at once.
 

@@ -2,21 +2,21 @@
 
 import gzip
 import hashlib
-import http.server
 import itertools
 import os
+import re
 import socket
 import struct
-import threading
 import time
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from test_download import mirror, names, send, status
 from torch.testing import assert_close
 
-from diffusion_core import available_devices, data
+from diffusion_core import available_devices, data, download
 from diffusion_core.data import minibatches, to_signed, to_uint8
 
 each_device = pytest.mark.parametrize("device", available_devices(), ids=str)
@@ -51,11 +51,11 @@ def closed_port():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty DIFFUSION_DATA, an empty user cache, tiny files expected, no network."""
+    """An empty DIFFUSION_DATA, tiny files expected."""
     digests = {name: hashlib.sha256(raw).hexdigest() for name, raw in FILES.items()}
     monkeypatch.setattr(data, "SHA256", digests)
     monkeypatch.setattr(data, "MIRRORS", (closed_port(), closed_port()))
-    monkeypatch.setattr(data, "_failed_mirrors", [])
+    monkeypatch.setattr(download, "_failed", {})
     monkeypatch.setattr(data.pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path / "data"))
@@ -63,41 +63,17 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
+@pytest.fixture
+def cache(folder, monkeypatch):
+    """An empty user cache, with no DIFFUSION_DATA and no network."""
+    monkeypatch.delenv("DIFFUSION_DATA")
+    return folder.parent / "cache" / "diffusion_course"
+
+
 def fill(folder):
     folder.mkdir(parents=True, exist_ok=True)
     for name, raw in FILES.items():
         (folder / name).write_bytes(raw)
-
-
-@pytest.fixture
-def serve():
-    """serve(files) starts a server on localhost; returns its address and the paths asked for."""
-    servers = []
-
-    def start(files):
-        asked = []
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                asked.append(self.path)
-                raw = files.get(self.path.lstrip("/"))
-                self.send_response(404 if raw is None else 200)
-                self.send_header("Content-Length", str(len(raw or b"")))
-                self.end_headers()
-                self.wfile.write(raw or b"")
-
-            def log_message(self, *args):
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}/", asked
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 def assert_is_mnist(images, split="train"):
@@ -110,7 +86,8 @@ def assert_is_mnist(images, split="train"):
 
 def assert_is_digits(images):
     assert images.source == "scikit-learn digits"
-    assert "DIFFUSION_DATA" in images.note and "network" in images.note and "\n" not in images.note
+    assert images.note.startswith("These are scikit-learn's digits, not MNIST.")
+    assert "set DIFFUSION_DATA to a folder" in images.note and "\n" not in images.note
     assert images.x.dtype == torch.uint8 and images.x.shape[1:] == (28, 28)
 
 
@@ -120,87 +97,124 @@ def test_files_in_the_folder_are_used_without_a_network(folder, split):
     assert_is_mnist(data.images(split), split)
 
 
-def test_the_user_cache_is_used_where_no_folder_is_named(folder, monkeypatch):
-    fill(folder.parent / "cache" / "diffusion_course")
-    assert_is_digits(data.images())
-    monkeypatch.delenv("DIFFUSION_DATA")
+def test_the_folder_may_be_named_from_the_home_folder(folder, monkeypatch):
+    fill(folder)
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(folder.parent))
+    monkeypatch.setenv("DIFFUSION_DATA", f"~/{folder.name}")
     assert_is_mnist(data.images())
 
 
-def test_without_files_and_network_the_digits_come_fast_and_say_so(folder):
+def test_the_user_cache_is_used_where_no_folder_is_named(folder, cache, monkeypatch):
+    fill(cache)
+    assert_is_mnist(data.images())
+    monkeypatch.setenv("DIFFUSION_DATA", str(folder))
+    assert_is_digits(data.images())
+
+
+def test_the_cache_is_filled_from_a_mirror_once(cache, monkeypatch):
+    def behave(handler):
+        send(FILES[handler.path[1:]])(handler)
+
+    with mirror(behave) as (address, asked):
+        monkeypatch.setattr(data, "MIRRORS", (closed_port(), address))
+        assert_is_mnist(data.images())
+        assert_is_mnist(data.images("test"), "test")
+    assert sorted(asked) == [f"/{name}" for name in sorted(FILES)] and names(cache) == sorted(FILES)
+
+
+def test_without_files_and_network_the_digits_come_fast_and_say_so(cache):
     start = time.monotonic()
     train, test = data.images(), data.images("test")
     assert time.monotonic() - start < 5
     assert_is_digits(train)
     assert_is_digits(test)
     assert (len(train.x), len(test.x)) == (len(train.labels), len(test.labels)) == (1497, 300)
-    with pytest.raises(data.DataUnavailable, match=r"is missing in .*127\.0\.0\.1.*DIFFUSION_DATA"):
+    first, second = data.MIRRORS
+    said = f"downloaded: {first} failed .*; {second} failed .* Connect to the network. Or set DIFF"
+    with pytest.raises(data.DataUnavailable, match=said) as raised:
         data.mnist()
-    assert not list(folder.iterdir())
+    assert str(raised.value) in train.note and not cache.parent.exists()
 
 
-@pytest.mark.parametrize("change", [lambda raw: raw[:-9] + b"?" + raw[-8:], lambda raw: raw[:99]])
-def test_a_corrupt_or_cut_file_is_not_used(folder, change):
+def test_after_a_failure_the_network_is_left_alone_but_files_are_seen(cache, monkeypatch):
+    with mirror(status(404)) as (address, asked):
+        monkeypatch.setattr(data, "MIRRORS", (address,))
+        assert_is_digits(data.images())
+        assert_is_digits(data.images("test"))
+    assert len(asked) == 1
+    fill(cache)
+    assert_is_mnist(data.images())
+
+
+def test_a_file_is_hashed_once_in_a_process(folder, monkeypatch):
+    fill(folder)
+    hashed, file_hash = [], data.pooch.file_hash
+    monkeypatch.setattr(data.pooch, "file_hash", lambda p: hashed.append(p.name) or file_hash(p))
+    for split in ("train", "test", "train"):
+        assert_is_mnist(data.images(split), split)
+    assert sorted(hashed) == sorted(FILES)
+
+
+SPOILERS = {
+    "corrupt": lambda raw: raw[:-9] + b"?" + raw[-8:],
+    "cut": lambda raw: raw[:99],
+    "empty": lambda raw: b"",
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILERS.values(), ids=SPOILERS)
+def test_a_file_of_the_users_own_is_neither_used_nor_touched_when_it_is(folder, spoil):
     fill(folder)
     path = folder / "train-images-idx3-ubyte.gz"
-    path.write_bytes(change(path.read_bytes()))
-    assert_is_digits(data.images())
-    with pytest.raises(data.DataUnavailable, match="wrong sha256"):
+    path.write_bytes(spoil(path.read_bytes()))
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    right = hashlib.sha256(FILES[path.name]).hexdigest()
+    said = f"{re.escape(str(path))} is not used: its sha256 is {found}, not {right}. Put the right"
+    with pytest.raises(data.DataUnavailable, match=said):
         data.mnist()
+    assert re.search(said, data.images().note)
+    assert_is_digits(data.images("test"))  # the splits are of one kind
+    assert before == {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
 
 
-def test_a_corrupt_file_is_replaced_when_there_is_a_network(folder, monkeypatch, serve):
-    fill(folder)
-    (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"junk")
-    address, asked = serve(FILES)
-    monkeypatch.setattr(data, "MIRRORS", (address,))
-    assert_is_mnist(data.images())
-    assert asked == ["/train-labels-idx1-ubyte.gz"]
-
-
-@pytest.mark.parametrize("first", ["closed", "missing", "wrong"])
-def test_the_second_mirror_is_tried(folder, monkeypatch, serve, capfd, first):
-    wrong = dict.fromkeys(FILES, b"<html>Please log in to this wireless network</html>")
-    address = {"closed": closed_port(), "missing": serve({})[0], "wrong": serve(wrong)[0]}[first]
-    monkeypatch.setattr(data, "MIRRORS", (address, serve(FILES)[0]))
-    assert_is_mnist(data.images())
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)  # nothing else
-    assert capfd.readouterr().out == ""  # the progress bar goes to stderr
-    monkeypatch.setattr(data, "MIRRORS", (closed_port(),))
-    assert_is_mnist(data.images())
-
-
-def test_after_a_failure_the_network_is_left_alone_but_files_are_seen(folder, monkeypatch, serve):
-    assert_is_digits(data.images())
-    address, asked = serve(FILES)
-    monkeypatch.setattr(data, "MIRRORS", (address,))
-    assert_is_digits(data.images())
-    assert not asked
+def test_a_file_that_spoils_between_two_calls_is_seen(folder):
     fill(folder)
     assert_is_mnist(data.images())
-
-
-def test_a_name_look_up_that_hangs_does_not_hang_the_lesson(folder, monkeypatch):
-    answer = threading.Event()
-
-    def hang(*args, **kwargs):
-        answer.wait(60)
-        raise socket.gaierror("no answer")
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    monkeypatch.setattr(data, "OPEN_SECONDS", 0.2)
-    start = time.monotonic()
+    path = folder / "t10k-labels-idx1-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    os.utime(path, ns=(0, 0))
     assert_is_digits(data.images())
-    assert time.monotonic() - start < 5
-    answer.set()
+
+
+def test_a_corrupt_file_in_the_cache_is_reported_and_fetched_again(cache, monkeypatch):
+    fill(cache)
+    name = "train-labels-idx1-ubyte.gz"
+    (cache / name).write_bytes(b"junk")
+    with mirror(send(FILES[name])) as (address, asked):
+        monkeypatch.setattr(data, "MIRRORS", (address,))
+        with pytest.warns(UserWarning, match=f"{name}, now {name}.corrupt, is not used"):
+            assert_is_mnist(data.images())
+    assert asked == [f"/{name}"]
+    assert names(cache) == sorted([*FILES, f"{name}.corrupt"])
 
 
 def test_a_folder_that_cannot_be_is_said_so(folder, monkeypatch):
     (folder / "file").write_text("not a folder")
     monkeypatch.setenv("DIFFUSION_DATA", str(folder / "file"))
-    assert_is_digits(data.images())
-    with pytest.raises(data.DataUnavailable, match="is missing in"):
+    with pytest.raises(data.DataUnavailable, match=r"file.train-images-.*\.gz is missing\. Put"):
         data.mnist()
+    assert_is_digits(data.images())
+
+
+def test_a_cache_that_cannot_be_is_said_so(cache, monkeypatch):
+    cache.parent.write_text("not a folder")
+    with mirror(send(FILES["train-images-idx3-ubyte.gz"])) as (address, _):
+        monkeypatch.setattr(data, "MIRRORS", (address,))
+        images = data.images()
+    assert_is_digits(images)
+    assert f"cannot be kept in {cache}" in images.note and "make room" in images.note
 
 
 def test_only_missing_data_falls_back(folder, monkeypatch):
@@ -220,7 +234,7 @@ def test_bad_idx_files_are_refused(tmp_path, raw):
     path = tmp_path / "labels.gz"
     path.write_bytes(gzip.compress(raw))
     with pytest.raises(ValueError, match=r"labels\.gz must be an idx file of bytes"):
-        data._read_idx(str(path), 1)
+        data._read_idx(path, 1)
 
 
 @pytest.mark.parametrize("load", [data.mnist, data.images])

@@ -20,7 +20,7 @@ EVERY = pytest.mark.parametrize("name", SOURCES)
 BOTTOM = {"checks", "devices", "progress"}
 MATHS = {"gaussian", "schedules"}
 ON_MATHS = MATHS | {"process", "mixtures"}
-ON_ALL = ON_MATHS | {"elbo", "score", "sde", "samplers", "guidance"}
+ON_ALL = ON_MATHS | {"decoders", "elbo", "weights", "score", "sde", "samplers", "guidance"}
 MAY_IMPORT = {
     "checks": set(),
     "progress": set(),
@@ -30,10 +30,13 @@ MAY_IMPORT = {
     "nets": set(),
     "metrics": set(),
     "toys": set(),
-    "data": set(),
+    "download": set(),
+    "data": {"download"},
     "process": ON_MATHS,
     "mixtures": ON_MATHS,
-    "elbo": ON_ALL,
+    "decoders": MATHS,
+    "weights": MATHS | {"process"},
+    "elbo": ON_ALL | {"decoders"},
     "score": ON_ALL,
     "sde": ON_ALL,
     "samplers": ON_ALL,

@@ -1,7 +1,7 @@
 """What a lesson shows: figures, widgets, exercises. The only part that imports matplotlib."""
 
 from ..training import is_short_run
-from .exercises import check
+from .exercises import check, hint
 from .plotting import (
     BLACK,
     BLUE,
@@ -34,6 +34,7 @@ __all__ = [
     "draw_images",
     "draw_points",
     "figure",
+    "hint",
     "image_grid",
     "show",
     "show_source",

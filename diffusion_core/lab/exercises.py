@@ -1,54 +1,164 @@
-"""Exercises that answer: not attempted, right, or what differs."""
+"""Exercises that answer: not attempted, right, which mistake it looks like, or how it differs."""
 
-from collections.abc import Callable, Sequence
+import html
+import inspect
+import warnings
+from collections import Counter
+from collections.abc import Callable
 
 import torch
 from IPython.display import display
 from torch import Tensor
 
+from ..devices import available_devices
+from .bank import Exercise, find
+from .calling import Stopped, call, copied, gradients, mapped, on, tensors
+from .compare import TYPED_RTOL, Tolerance, difference, misplaced, rtol_of
+from .plotting import BLUE, GREEN, RED
 
-def check(
-    answer: Callable, truth: Callable, cases: Sequence[tuple], *, relative: bool = False
-) -> None:
-    """Compare a learner's function with the package's on every case, and say what came out.
+COLOURS = {"✓": GREEN, "✗": RED, "○": BLUE}
+NOT_ATTEMPTED = (
+    "○ Not attempted yet: your answer is None. Write your lines in the cell above "
+    "(a function ends with `return`) and run both cells."
+)
+IN_PLACE = "Your function changed one of its arguments in place."
+RANDOM = "Your function draws random numbers: use only the noise that it is given."
+DETACHED = (
+    "The numbers are right, but no gradient can flow through your function: leave out .detach(), "
+    ".item() and no_grad()."
+)
+_shown: Counter[str] = Counter()
 
-    Each case is a tuple of arguments. None as a result means "not attempted yet". Numbers may
-    differ by 1e-4 of their size, and by 1e-6 unless `relative`, for answers that are tiny.
+
+def check(name: str, answer: Callable | float | Tensor | None) -> None:
+    """Compare an answer to exercise "NN.k" with the package's, and say what came out.
+
+    A function is called on fresh random cases, on every device; a number needs four digits.
+    Raises ValueError for an exercise that does not exist.
     """
-    atol = 0.0 if relative else 1e-6
-    display({"text/plain": _verdict(answer, truth, cases, atol)}, raw=True)
+    generator = torch.Generator()
+    generator.seed()
+    _say(verdict(find(name), answer, generator))
 
 
-def _verdict(answer: Callable, truth: Callable, cases: Sequence[tuple], atol: float = 1e-6) -> str:
-    for case in cases:
-        kept = [x.clone() if isinstance(x, Tensor) else x for x in case]
-        try:
-            given = answer(*case)
-        except Exception as error:  # the learner's own mistake is the answer, in one sentence
-            return f"✗ Not yet: your function stopped with {type(error).__name__}: {error}"
-        if given is None:
-            return "○ Not attempted yet: write your lines in the cell above and run both cells."
-        for before, after in zip(kept, case, strict=True):
-            if isinstance(before, Tensor) and not torch.equal(before, after):
-                return "✗ Not yet: your function changed one of its arguments in place."
-        problem = _difference(given, truth(*case), atol)
+def hint(name: str) -> None:
+    """Show one more hint for exercise "NN.k" each time it is called."""
+    hints = find(name).hints
+    if _shown[name] == len(hints):
+        _say("○ No more hints: the solution is folded under the exercise.")
+        return
+    _shown[name] += 1
+    _say(f"○ Hint {_shown[name]} of {len(hints)}: {hints[_shown[name] - 1]}")
+
+
+def verdict(exercise: Exercise, answer: object, generator: torch.Generator) -> str:
+    """Return the sentence on an answer; it begins with ✓, ✗ or ○."""
+    if answer is None:
+        return NOT_ATTEMPTED
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cases = exercise.cases(generator)
+        if callable(answer):
+            return _judge(exercise, answer, cases)
+        if cases != [()]:
+            kind = type(answer).__name__
+            return f"✗ Not yet. The answer should be a function, yours is a {kind}."
+        return _judge_number(exercise, answer)
+
+
+def _judge(exercise: Exercise, answer: Callable, cases: list[tuple]) -> str:
+    """Return the verdict on a function: its results on each device, the CPU first; its graph."""
+    for device in reversed(available_devices()):
+        moved = [on(device, case) for case in cases]
+        problem = _problem(exercise, answer, [case for case in moved if case is not None])
         if problem:
-            return f"✗ Not yet: {problem}"
-    return "✓ Right, on every case tried."
+            return problem
+    lost = any(_loses_gradient(exercise.truth, answer, case) for case in cases)
+    return f"✗ Not yet. {DETACHED}" if lost else "✓ Right, on every case tried."
 
 
-def _difference(given: object, wanted: object, atol: float) -> str:
-    """Say in one sentence how an answer differs from what is wanted; empty if it does not."""
-    if not isinstance(given, Tensor | int | float):
-        return f"the result should be a number or a tensor, yours is a {type(given).__name__}."
-    wanted = torch.as_tensor(wanted, dtype=torch.float64)
-    given = torch.as_tensor(given).detach().to("cpu", torch.float64)
-    if given.shape != wanted.shape:
-        return f"the result should have shape {tuple(wanted.shape)}, yours {tuple(given.shape)}."
-    if not torch.isfinite(given).all():
-        return "the result holds NaN or infinity."
-    if not torch.allclose(given, wanted, rtol=1e-4, atol=atol):
-        worst = (given - wanted).abs().argmax()
-        a, b = given.flatten()[worst], wanted.flatten()[worst]
-        return f"a number should be {b:.4g}, yours is {a:.4g}."
+def _problem(exercise: Exercise, answer: Callable, cases: list[tuple]) -> str:
+    """Return the verdict on a function that is not right in all of these cases, or nothing."""
+    results, problem = [], ""
+    for case in cases:
+        mine, wanted = copied(case), exercise.truth(*copied(case))
+        state, given = torch.get_rng_state(), call(answer, mine)
+        if given is None and not results:
+            return NOT_ATTEMPTED
+        if isinstance(given, Stopped) and given.cause == "endless":
+            return f"✗ Not yet. {given.sentence}"
+        if _changed(case, mine) or (isinstance(given, Stopped) and "in-place" in given.sentence):
+            return f"✗ Not yet. {IN_PLACE}"
+        if not torch.equal(state, torch.get_rng_state()):
+            return f"✗ Not yet. {RANDOM}"
+        results.append(given)
+        said = difference(given, wanted, _tolerance(exercise, case)) or misplaced(given, wanted)
+        problem = problem or (said and said + _description(exercise.truth, case))
+    return problem and f"✗ Not yet. {_named(exercise, cases, results) or problem}"
+
+
+def _judge_number(exercise: Exercise, answer: object) -> str:
+    tolerance, wanted = Tolerance(TYPED_RTOL, exercise.relative), exercise.truth()
+    problem = difference(answer, wanted, tolerance)
+    if not problem:
+        return "✓ Right."
+    for sentence, mistake in exercise.mistakes.items():
+        if not difference(answer, mistake(), tolerance):
+            return f"✗ Not yet. {sentence}"
+    if problem.startswith("A number should be"):  # which would give the answer away
+        problem = f"Your number is too {'large' if answer > wanted else 'small'}."
+    return f"✗ Not yet. {problem}"
+
+
+def _named(exercise: Exercise, cases: list[tuple], results: list) -> str:
+    """Return the sentence of the first mistake with the same results in every case, or nothing."""
+    for sentence, mistake in exercise.mistakes.items():
+        if not any(
+            difference(given, call(mistake, copied(case)), _tolerance(exercise, case))
+            for case, given in zip(cases, results, strict=True)
+        ):
+            return sentence
     return ""
+
+
+def _tolerance(exercise: Exercise, case: tuple) -> Tolerance:
+    return Tolerance(rtol_of(case), exercise.relative)
+
+
+def _changed(before: tuple, after: tuple) -> bool:
+    old, new = tensors(before), tensors(after)
+    return len(old) != len(new) or not all(map(torch.equal, old, new))
+
+
+def _loses_gradient(truth: Callable, answer: Callable, case: tuple) -> bool:
+    """Say whether the answer cuts the graph: no gradient for an argument that asks for one.
+
+    Where no argument asks, all do, and one gradient that arrives is enough.
+    """
+    marked = any(x.requires_grad for x in tensors(case))
+    if not marked:
+        case = mapped(lambda x: x.clone().requires_grad_(x.is_floating_point()), case)
+    needed = [g is not None and bool(g.any()) for g in gradients(truth, case)]
+    given = call(gradients, (answer, case))
+    if isinstance(given, Stopped):
+        return any(needed)
+    missing = [need and g is None for need, g in zip(needed, given, strict=True)]
+    return any(missing) if marked else any(needed) and all(g is None for g in given)
+
+
+def _description(truth: Callable, case: tuple) -> str:
+    """Return the arguments in words: numbers by value, tensors by shape."""
+    parts = []
+    for name, value in zip(inspect.signature(truth).parameters, case, strict=False):
+        if isinstance(value, Tensor):
+            parts.append(f"{name} of shape {tuple(value.shape)}")
+        elif isinstance(value, int | float):
+            parts.append(f"{name} = {value:.4g}")
+    devices = {str(x.device) for x in tensors(case)} - {"cpu"}
+    return f" This was with {', '.join(parts + sorted(devices))}." if parts else ""
+
+
+def _say(text: str) -> None:
+    style = f"border-left: 4px solid {COLOURS[text[0]]}; padding-left: 0.6em"
+    page = f'<p role="status" style="{style}">{html.escape(text, quote=False)}</p>'
+    display({"text/plain": text, "text/html": page}, raw=True)

@@ -439,7 +439,9 @@ print(f"factor of x0 at t = 1: {(linear.betas[1] / linear.marginal_vars[1]).item
 # %% [markdown]
 # ## 12. Exercises
 #
-# **Exercise 1.** Write `noisy(x0, alpha_bar_t, eps)`: formula (4) as a draw. `x0` and `eps` have shape (B, 2), `alpha_bar_t` has shape (B,): one number for each example. Make the shapes fit.
+# Write your answer in the first of the two cells, then run both. The second compares it with the package on fresh random numbers, and says what it finds. Take the `#` away from `lab.hint` for a hint; run the cell again for the next one. Where a number is asked, give at least four digits.
+#
+# **Exercise 1.** Write `noisy(x0, alpha_bar_t, eps)`: formula (4) as a draw. `x0` and `eps` have shape (B, D): B examples of D numbers. `alpha_bar_t` has shape (B,): one number for each example. Make the shapes fit.
 
 
 # %%
@@ -450,22 +452,16 @@ def noisy(x0, alpha_bar_t, eps):
 
 # SOLUTION
 def noisy(x0, alpha_bar_t, eps):
-    alpha_bar_t = alpha_bar_t[:, None]  # (B, 1), so that it multiplies both coordinates
+    alpha_bar_t = alpha_bar_t[:, None]  # (B, 1), so that it multiplies all coordinates
     return alpha_bar_t.sqrt() * x0 + (1 - alpha_bar_t).sqrt() * eps
 
 
 # %%
-def package_noisy(x0, alpha_bar_t, eps):
-    s = dc.schedule_from_alpha_bars(alpha_bar_t)
-    return dc.q_sample(s, x0, torch.arange(1, len(x0) + 1), eps)
-
-
-case = (clouds["moons"][:3], torch.tensor([0.9, 0.5, 0.1]), noise[:3])
-pair = (clouds["circles"][:2], torch.tensor([0.99, 0.0001]), noise[:2])
-lab.check(noisy, package_noisy, [case, pair])
+# lab.hint("02.1")
+lab.check("02.1", noisy)
 
 # %% [markdown]
-# **Exercise 2.** A schedule is often given by its SNR. Write `alpha_bar_of(snr)`, the inverse of $\text{SNR} = \bar\alpha/(1-\bar\alpha)$, that works for an SNR of 1e-9 as well as 1e9.
+# **Exercise 2. Derive.** A schedule is often given by its SNR. Solve $\text{SNR} = \bar\alpha/(1-\bar\alpha)$ for $\bar\alpha$ on paper, and enter it as `alpha_bar_of(snr)`. It should work for an SNR of 1e-9 as well as 1e9.
 
 
 # %%
@@ -480,8 +476,8 @@ def alpha_bar_of(snr):
 
 
 # %%
-ratios = [(linear.snr[1:],), (torch.tensor([1e-9, 1.0, 1e9]),)]
-lab.check(alpha_bar_of, lambda snr: torch.sigmoid(snr.log()), ratios, relative=True)
+# lab.hint("02.2")
+lab.check("02.2", alpha_bar_of)
 
 # %% [markdown]
 # **Exercise 3.** How many steps of a constant $\beta$ does it take until the prior gap (for $m = 1$) is at most 0.01 bits per dimension? Write `steps_needed(beta)`, which returns a whole number. (For $m = 1$ the gap is $-\ln(1-\bar\alpha_T) / (2\ln 2)$, and $\bar\alpha_T = (1-\beta)^T$.)
@@ -500,11 +496,22 @@ def steps_needed(beta):
 
 
 # %%
-def count_steps(beta):
-    return next(T for T in range(1, 5000) if dc.prior_gap(dc.constant_schedule(T, beta)) <= 0.01)
+# lab.hint("02.3")
+lab.check("02.3", steps_needed)
 
+# %% [markdown]
+# **Exercise 4. Predict the number.** $x_0$ is −2 or 2, with equal chance. Three steps follow, each with $\beta = 0.5$. What is the variance of $x_3$? Work it out on paper. (To see it, walk many such $x_0$ with the `walk` of section 3.)
 
-lab.check(steps_needed, count_steps, [(0.02,), (0.1,), (0.5,)])
+# %%
+# STARTER
+variance_of_x_3 = None  # your number here
+# SOLUTION
+alpha_bar_3 = 0.5**3
+variance_of_x_3 = alpha_bar_3 * 4 + (1 - alpha_bar_3)  # x_0 has variance 4
+
+# %%
+# lab.hint("02.4")
+lab.check("02.4", variance_of_x_3)
 
 # %% [markdown]
 # ## 13. Summary

@@ -451,13 +451,8 @@ def x0_of(x_t, v, alpha_bar_t):
 
 
 # %%
-def package_x0_of_v(x_t, v, alpha_bar_t):
-    s = dc.schedule_from_alpha_bars(alpha_bar_t)
-    return dc.x0_from_v(s, x_t, v, torch.arange(1, len(x_t) + 1))
-
-
-pictures = torch.randn(2, 3, 1, 4, 4, generator=rng, dtype=torch.float64)
-lab.check(x0_of, package_x0_of_v, [(*pictures, torch.tensor([0.9, 0.5, 0.001]).double())])
+# lab.hint("06.1")
+lab.check("06.1", x0_of)
 
 # %% [markdown]
 # **Exercise 2.** Write `fold(x)`, the folding of section 2, with `reshape` and `permute` only: (B, 1, H, W) becomes (B, 4, H/2, W/2). The channel of a pixel is 2 · (its row within the square) + (its column within the square).
@@ -479,7 +474,8 @@ def fold(x):
 
 
 # %%
-lab.check(fold, lambda x: F.pixel_unshuffle(x, 2), [(tiny,), (pictures[0],)])
+# lab.hint("06.2")
+lab.check("06.2", fold)
 
 # %% [markdown]
 # **Exercise 3.** How many parameters has a 3 × 3 convolution from `a` to `b` channels, with its bias? Write `parameters_of(a, b)` without building one. How many of the network's parameters are in `stem` (4 → 32 channels)?
@@ -497,11 +493,41 @@ def parameters_of(a, b):
 
 
 # %%
-def count_parameters(a, b):
-    return sum(p.numel() for p in torch.nn.Conv2d(a, b, 3).parameters())
+# lab.hint("06.3")
+lab.check("06.3", parameters_of)
+
+# %% [markdown]
+# **Exercise 4. Find the mistakes.** A colleague writes one step of the sampler for a network that answers $v$: from $x_t$ to $x_s$, without fresh noise, and with pixels kept in range. `alpha_bar_t` and `alpha_bar_s` are two numbers.
+#
+# ```python
+# def clipped_step(x_t, v, alpha_bar_t, alpha_bar_s):
+#     x_t = x_t.clamp(-1, 1)
+#     x0_hat = alpha_bar_t**0.5 * x_t - (1 - alpha_bar_t) ** 0.5 * v
+#     eps_hat = (1 - alpha_bar_t) ** 0.5 * x_t + alpha_bar_t**0.5 * v
+#     x0_hat = x0_hat.clamp(-1, 1)
+#     return alpha_bar_s**0.5 * x0_hat + (1 - alpha_bar_s) * eps_hat
+# ```
+#
+# Three things are wrong. Write the function right. (Section 6 says what `clip` does to $\hat\epsilon$.)
 
 
-lab.check(parameters_of, count_parameters, [(1, 1), (4, 32), (64, 64)])
+# %%
+# STARTER
+def clipped_step(x_t, v, alpha_bar_t, alpha_bar_s):
+    return None  # your lines here
+
+
+# SOLUTION
+def clipped_step(x_t, v, alpha_bar_t, alpha_bar_s):
+    x0_hat = alpha_bar_t**0.5 * x_t - (1 - alpha_bar_t) ** 0.5 * v
+    x0_hat = x0_hat.clamp(-1, 1)  # the guess, never the state
+    eps_hat = (x_t - alpha_bar_t**0.5 * x0_hat) / (1 - alpha_bar_t) ** 0.5  # fits the guess
+    return alpha_bar_s**0.5 * x0_hat + (1 - alpha_bar_s) ** 0.5 * eps_hat
+
+
+# %%
+# lab.hint("06.4")
+lab.check("06.4", clipped_step)
 
 # %% [markdown]
 # ## 10. Summary

@@ -1,0 +1,200 @@
+"""The evidence lower bound of a diffusion model, term by term, as numbers."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .checks import check_count
+from .decoders import Decoder
+from .gaussian import Gaussian, kl_divergence
+from .process import Model, p_step, q_marginal, q_posterior, q_sample, q_step, x0_from_eps
+from .schedules import NoiseSchedule
+
+
+class ElboTerms(NamedTuple):
+    """-ELBO(x0) = prior + steps.sum(1) + recon, in nats for each example.
+
+    prior (B,): L_T. steps (B, T+1): column t is the KL of the step t -> t-1, the paper's L_{t-1};
+    columns 0 and 1 are 0. recon (B,): L_0 = -E log p(x_0 | x_1).
+    """
+
+    prior: Tensor
+    steps: Tensor
+    recon: Tensor
+
+
+class ElboEstimate(NamedTuple):
+    """The mean of -ELBO over examples, in nats, and its standard error."""
+
+    mean: float
+    std_error: float
+
+
+def elbo_terms(
+    schedule: NoiseSchedule,
+    eps_model: Model,
+    x0: Tensor,
+    *,
+    decoder: Decoder,
+    variances: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> ElboTerms:
+    """Return every term of -ELBO(x_0), the steps with one draw x_t ~ q(x_t | x_0) each.
+
+    -ELBO = KL(q(x_T | x_0) || N(0, I)) - E log p(x_0 | x_1)
+    + sum_{t=2..T} E KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)).
+    `variances`: the sigma_t^2 of p for t >= 2, schedule.posterior_vars (default), betas or
+    any table; p(x_0 | x_1) = decoder(x_0, N(x0_hat, beta_1 I)).
+    x0 (B, ...); float64 x0 gives float64 terms. Source: Ho et al. (2020), equation 5.
+    """
+    prior = _prior(schedule, x0)
+    steps = x0.new_zeros(len(x0), schedule.T + 1)
+    with torch.no_grad():
+        for t in range(2, schedule.T + 1):
+            times = torch.full((len(x0),), t, device=x0.device)
+            steps[:, t] = _step_kl(schedule, eps_model, x0, times, variances, generator)
+        recon = _recon(schedule, eps_model, x0, decoder, generator)
+    return ElboTerms(prior, steps, recon)
+
+
+def importance(terms: ElboTerms) -> Tensor:
+    """Return probabilities (T+1,) for drawing t, proportional to the root mean square of L_{t-1}.
+
+    They make `elbo_estimate` least noisy. A twentieth is spread evenly, so none in 2..T is 0.
+    Source: Nichol and Dhariwal (2021), equation 18.
+    """
+    size = terms.steps.double().cpu().square().mean(0).sqrt()
+    steps = (torch.arange(len(size)) >= 2).double()
+    return 0.95 * size / size.sum() + 0.05 * steps / steps.sum()
+
+
+def elbo_estimate(
+    schedule: NoiseSchedule,
+    eps_model: Model,
+    x0: Tensor,
+    *,
+    decoder: Decoder,
+    probs: Tensor,
+    draws: int = 4,
+    variances: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> ElboEstimate:
+    """Estimate the mean of -ELBO over x_0 with few network calls: `draws` + 1 for each example.
+
+    sum_t L_{t-1} is estimated by the mean of L_{t-1} / (probs_t) over t drawn from probs (T+1,).
+    x0 (B, ...), B >= 2; the standard error is that over the examples. Raises ValueError where
+    probs does not sum to 1 over 2..T. Source: Nichol and Dhariwal (2021), section 3.3.
+    """
+    check_count("draws", draws)
+    inside = probs[2:]
+    if (
+        probs.shape != schedule.betas.shape
+        or not (inside > 0).all()
+        or abs(inside.sum() - 1) > 1e-9
+    ):
+        raise ValueError("probs must have T+1 rows, 0 in rows 0 and 1, positive after and sum 1")
+    total = _prior(schedule, x0)
+    with torch.no_grad():
+        total = total + _recon(schedule, eps_model, x0, decoder, generator)
+        device = "cpu" if generator is None else generator.device
+        for _ in range(draws):
+            t = torch.multinomial(probs.to(device), len(x0), replacement=True, generator=generator)
+            t = t.to(x0.device)
+            kl = _step_kl(schedule, eps_model, x0, t, variances, generator)
+            total = total + kl / (draws * probs.to(kl)[t])
+    return ElboEstimate(total.mean().item(), (total.std() / math.sqrt(len(total))).item())
+
+
+def bits_per_dim(nats: Tensor | float, dim: int, *, bin_width: float = 1.0) -> Tensor | float:
+    """Return nats / (dim ln 2) - log2(bin_width), the bits that a coordinate needs.
+
+    bin_width is 1 for the probability of a level (the discretized decoder), and the width of
+    the level for a density: what is known only up to that width costs fewer bits.
+    """
+    check_count("dim", dim)
+    return nats / (dim * math.log(2)) - math.log2(bin_width)
+
+
+def log_ratio(
+    schedule: NoiseSchedule,
+    eps_model: Model,
+    states: Tensor,
+    *,
+    decoder: Decoder,
+    variances: Tensor | None = None,
+) -> Tensor:
+    """Return log p(x_{0:T}) - log q(x_{1:T} | x_0), shape (B,), in nats, of whole trajectories.
+
+    states (T+1, B, ...) as from `q_trajectory`. The mean over q is ELBO(x_0).
+    Source: Ho et al. (2020), equation 3.
+    """
+    q = [q_step(schedule, states[t - 1], t) for t in range(1, schedule.T + 1)]
+    forward = sum(_log_prob(states[t], q[t - 1]) for t in range(1, schedule.T + 1))
+    return _log_p(schedule, eps_model, states, decoder, variances) - forward
+
+
+def log_ratio_telescoped(
+    schedule: NoiseSchedule,
+    eps_model: Model,
+    states: Tensor,
+    *,
+    decoder: Decoder,
+    variances: Tensor | None = None,
+) -> Tensor:
+    """Return the same numbers as `log_ratio`, with q written backwards by Bayes' rule.
+
+    q(x_{1:T} | x_0) = q(x_T | x_0) prod_{t=2..T} q(x_{t-1} | x_t, x_0): the step that turns the
+    ELBO into one KL for each t. Source: Ho et al. (2020), appendix A.
+    """
+    x0 = states[0]
+    backward = _log_prob(states[-1], q_marginal(schedule, x0, schedule.T))
+    for t in range(2, schedule.T + 1):
+        backward = backward + _log_prob(states[t - 1], q_posterior(schedule, states[t], x0, t))
+    return _log_p(schedule, eps_model, states, decoder, variances) - backward
+
+
+def _log_prob(x: Tensor, p: Gaussian) -> Tensor:
+    return p.log_prob(x).flatten(1).sum(1)
+
+
+def _log_p(schedule, eps_model, states: Tensor, decoder: Decoder, variances) -> Tensor:
+    """Return log p(x_{0:T}) of trajectories."""
+    standard = Gaussian(torch.zeros_like(states[0]), torch.ones_like(states[0]))
+    total = _log_prob(states[-1], standard)
+    for t in range(schedule.T, 0, -1):
+        times = torch.full((states.shape[1],), t, device=states.device)
+        with torch.no_grad():
+            p = _reverse(schedule, eps_model, states[t], times, variances)
+        total = total + (_log_prob(states[t - 1], p) if t > 1 else decoder(states[0], p))
+    return total
+
+
+def _reverse(schedule, eps_model, x_t: Tensor, t: Tensor, variances: Tensor | None) -> Gaussian:
+    """Return p(x_{t-1} | x_t); at t = 1 its variance is beta_1, whatever the table says."""
+    variances = (schedule.posterior_vars if variances is None else variances).clone()
+    variances[1] = schedule.betas[1]
+    x0_hat = x0_from_eps(schedule, x_t, eps_model(x_t, t), t)
+    return p_step(schedule, x_t, x0_hat, t, variances=variances)
+
+
+def _prior(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
+    """Return L_T = KL(q(x_T | x_0) || N(0, I)) for each example."""
+    q = q_marginal(schedule, x0, schedule.T)
+    standard = Gaussian(torch.zeros_like(x0), torch.ones_like(x0))
+    return kl_divergence(q, standard).flatten(1).sum(1)
+
+
+def _step_kl(schedule, eps_model, x0: Tensor, t: Tensor, variances, generator) -> Tensor:
+    """Return KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) for each example, t (B,) in 2..T."""
+    x_t = q_sample(schedule, x0, t, generator=generator)
+    p = _reverse(schedule, eps_model, x_t, t, variances)
+    return kl_divergence(q_posterior(schedule, x_t, x0, t), p).flatten(1).sum(1)
+
+
+def _recon(schedule, eps_model, x0: Tensor, decoder: Decoder, generator) -> Tensor:
+    """Return -log p(x_0 | x_1) for each example, with one draw of x_1."""
+    x_1 = q_sample(schedule, x0, 1, generator=generator)
+    t = torch.ones(len(x0), dtype=torch.int64, device=x0.device)
+    return -decoder(x0, _reverse(schedule, eps_model, x_1, t, None))

@@ -1,0 +1,55 @@
+"""How much each step of the ELBO weighs the error of eps, and which variances suit it best."""
+
+import torch
+from torch import Tensor
+
+from .gaussian import standard_normal
+from .process import Model, q_sample
+from .schedules import NoiseSchedule
+
+
+def eps_weights(schedule: NoiseSchedule, variances: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the tables (T+1,) w and C of L_{t-1} = w_t E|eps - eps_hat|^2 + C_t d, t in 2..T.
+
+    w_t = beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha_bar_t)),
+    C_t = [r - 1 - ln r] / 2 with r = posterior_vars_t / sigma_t^2. Rows 0 and 1 are 0.
+    Source: Ho et al. (2020), equation 12.
+    """
+    s, sigma = schedule, schedule.posterior_vars if variances is None else variances
+    weights, constants = torch.zeros_like(s.betas), torch.zeros_like(s.betas)
+    weights[2:] = (s.betas**2 / (2 * sigma * s.alphas * s.marginal_vars))[2:]
+    ratio = (s.posterior_vars / sigma)[2:]
+    constants[2:] = (ratio - 1 - ratio.log()) / 2
+    return weights, constants
+
+
+def eps_errors(
+    schedule: NoiseSchedule,
+    eps_model: Model,
+    x0: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return the table (T+1,) of E|eps - eps_hat(x_t, t)|^2 / d over x0 (B, ...); row 0 is 0."""
+    errors = torch.zeros_like(schedule.betas)
+    for t in range(1, schedule.T + 1):
+        eps = standard_normal(x0, generator)
+        times = torch.full((len(x0),), t, device=x0.device)
+        with torch.no_grad():
+            eps_hat = eps_model(q_sample(schedule, x0, t, eps), times)
+        errors[t] = (eps - eps_hat).square().mean().item()
+    return errors
+
+
+def best_variances(schedule: NoiseSchedule, errors: Tensor) -> Tensor:
+    """Return the table (T+1,) of the sigma_t^2 that make each L_{t-1} least, t in 2..T.
+
+    sigma_t^2 = posterior_vars_t + beta_t^2 / (alpha_t (1 - alpha_bar_t)) errors_t, errors_t =
+    E|eps - eps_hat|^2 / d, see `eps_errors`. For the optimal eps_hat, errors_t =
+    alpha_bar_t / (1 - alpha_bar_t) E Var(x_0 | x_t) / d. Rows 0 and 1 are 0.
+    Source: Bao et al. (2022), theorem 1.
+    """
+    s = schedule
+    best = torch.zeros_like(s.betas)
+    best[2:] = (s.posterior_vars + s.betas**2 / (s.alphas * s.marginal_vars) * errors)[2:]
+    return best
