@@ -18,11 +18,11 @@ export MALLOC_TRIM_THRESHOLD_ = 2147483647
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lab test unit lessons browser build lint bench clean
+.PHONY: help setup lab test unit lessons browser build lint bench plant train-mnist train-judge clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
-		printf 'make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
+		printf 'make %-12s %s\n' "$$name" "$$text"; done
 
 setup: ## create .venv and install, if missing or stale (the others do this first)
 	@$(PLACE) | cmp -s - .venv/.place || { \
@@ -61,6 +61,15 @@ lint: setup ## check style and formatting
 
 bench: setup ## run the benchmarks, one after the other
 	@for file in benchmarks/*.py; do echo "$$file" && $(PY) "$$file" || exit 1; done
+
+plant: setup ## plant a mistake for each equation; its test must go red
+	$(PY) scripts/plant_mistakes.py
+
+train-judge: setup ## train the judge of digits (some minutes), then renew its hash in pretrained.py
+	$(PY) scripts/train_judge.py
+
+train-mnist: setup ## train the digits that come with the course (an hour on two cores); goes on where it stopped
+	$(PY) scripts/train_mnist.py
 
 clean: ## remove .venv and caches
 	rm -rf .venv build .pytest_cache .ruff_cache *.egg-info

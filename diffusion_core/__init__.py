@@ -59,7 +59,7 @@ from .schedules import (
     schedule_from_alpha_bars,
     vp_schedule,
 )
-from .training import EMA, History, bf16_is_faster, is_short_run, train
+from .training import EMA, History, bf16_is_faster, is_short_run, train, warmup_cosine
 from .weights import best_variances, eps_errors, eps_weights
 
 __all__ = [
@@ -125,6 +125,7 @@ __all__ = [
     "v_loss",
     "v_target",
     "vp_schedule",
+    "warmup_cosine",
     "x0_from_eps",
     "x0_from_v",
 ]

@@ -5,20 +5,28 @@ import os
 import tempfile
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 
-def save(path: str | Path, model: nn.Module, **about) -> None:
+def save(path: str | Path, model: nn.Module, *, dtype: torch.dtype | None = None, **about) -> None:
     """Write the weights of a model, and `about` (anything JSON can hold) beside them.
 
+    `dtype` (torch.float16, say) is what floating-point weights are rounded to, if given.
     The file appears under its name only when it is complete, so an interrupt leaves the old one.
     Raises TypeError where `about` cannot be written as JSON.
     """
     path = Path(path)
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    text = json.dumps(about)
+    weights = {
+        name: tensor.to(dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    _write(path, weights, json.dumps(about))
+
+
+def _write(path: Path, weights: dict, text: str) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         part = Path(folder) / path.name
         part.touch()
@@ -43,3 +51,33 @@ def load(path: str | Path, model: nn.Module) -> dict:
         raise ValueError(f"{path} does not fit this model: {', '.join(names[:5])} differ")
     model.load_state_dict(weights)
     return about
+
+
+def save_run(
+    path: str | Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, **about
+) -> None:
+    """Write all that a training run needs to go on: weights, averages, the optimizer's moments."""
+    tensors = {f"model.{name}": w for name, w in model.state_dict().items()}
+    tensors |= {f"ema.{name}": w for name, w in ema.state_dict().items()}
+    for i, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(m) for name, m in moments.items()}
+    _write(Path(path), {k: t.contiguous() for k, t in tensors.items()}, json.dumps(about))
+
+
+def load_run(
+    path: str | Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict:
+    """Bring model, average and optimizer to where `save_run` left them; return its `about`."""
+    parts, state = {"model": {}, "ema": {}}, {}
+    for key, tensor in load_file(path).items():
+        part, name = key.split(".", 1)
+        if part == "optimizer":
+            i, moment = name.split(".")
+            state.setdefault(int(i), {})[moment] = tensor
+        else:
+            parts[part][name] = tensor
+    model.load_state_dict(parts["model"])
+    ema.load_state_dict(parts["ema"])
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["about"])

@@ -88,12 +88,8 @@ def elbo_estimate(
     probs does not sum to 1 over 2..T. Source: Nichol and Dhariwal (2021), section 3.3.
     """
     check_count("draws", draws)
-    inside = probs[2:]
-    if (
-        probs.shape != schedule.betas.shape
-        or not (inside > 0).all()
-        or abs(inside.sum() - 1) > 1e-9
-    ):
+    given = probs.shape == schedule.betas.shape and (probs[2:] > 0).all() and not probs[:2].any()
+    if not given or abs(probs.sum() - 1) > 1e-9:
         raise ValueError("probs must have T+1 rows, 0 in rows 0 and 1, positive after and sum 1")
     total = _prior(schedule, x0)
     with torch.no_grad():

@@ -56,6 +56,11 @@ def is_short_run() -> bool:
     return os.environ.get(SHORT_RUN, "") not in ("", "0")
 
 
+def warmup_cosine(fraction: float) -> float:
+    """Return the share of the learning rate: a rise over the first 5 %, then half a cosine."""
+    return min(0.02 + fraction / 0.05, 0.5 + 0.5 * math.cos(math.pi * fraction))
+
+
 def train(
     model: nn.Module,
     loss: Callable[[nn.Module, Tensor], Tensor],
@@ -67,25 +72,29 @@ def train(
     clip_norm: float = 1.0,
     ema: EMA | None = None,
     autocast: torch.dtype | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    rate: Callable[[float], float] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> History:
     """Minimise loss(model, x0) over batches with AdamW, for `steps` or `seconds`, the first met.
 
-    The learning rate rises over the first 5 % of the run and falls to 0 by half a cosine;
-    gradients are clipped to clip_norm. on_progress(fraction) is called after each step.
+    The learning rate is lr * rate(fraction of the run), by default `warmup_cosine`; a given
+    optimizer keeps its moments. Gradients are clipped to clip_norm; on_progress(fraction) is
+    called after each step.
     An interrupt (the stop button), or the end of `batches`, ends the run; the weights so far stay
     in model and ema.
     Raises ValueError without a bound, FloatingPointError where the loss is not finite.
     """
     most_steps, most_seconds = _bounds(steps, seconds)
     device = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, fused=True)
+    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=lr, fused=True)
+    rate = rate or warmup_cosine
     losses, done, interrupted, start = [], 0.0, False, time.monotonic()
     model.train()
     try:
         with progress_bar(total=100, bar_format=BAR) as bar:
             for x0 in batches:
-                optimizer.param_groups[0]["lr"] = lr * _rate(done)
+                optimizer.param_groups[0]["lr"] = lr * rate(done)
                 check_data("batch", x0)
                 losses.append(_gradients(model, loss, x0.to(device), autocast))
                 _descend(model, optimizer, losses[-1], clip_norm)
@@ -135,11 +144,6 @@ def _bounds(steps: int | None, seconds: float | None) -> tuple[float, float]:
     if is_short_run():
         return min(steps or SHORT_STEPS, SHORT_STEPS), math.inf
     return steps or math.inf, seconds or math.inf
-
-
-def _rate(fraction: float) -> float:
-    """Return the share of the learning rate: a rise over the first 5 %, then half a cosine."""
-    return min(0.02 + fraction / 0.05, 0.5 + 0.5 * math.cos(math.pi * fraction))
 
 
 def _gradients(model, loss, x0: Tensor, autocast: torch.dtype | None) -> float:

@@ -161,6 +161,93 @@ def test_trap_23_results_live_where_x_does(data, device):
     assert dc.mixture_log_prob(data, x).device.type == device.type
 
 
+# The exact reverse step.
+
+
+def grid_reverse(data, x: float, t: int) -> torch.Tensor:
+    """q(x_{t-1} | x_t = x) on the grid, from q(x_{t-1}) and one step of the chain."""
+    step = dc.q_step(SCHEDULE, LINE, t)
+    joint = dc.mixture_log_prob(dc.diffuse(SCHEDULE, data, t - 1), LINE)
+    joint = (joint + step.log_prob(torch.full_like(LINE, x))[:, 0]).exp()
+    return joint / integral(joint)
+
+
+@TIMES
+@pytest.mark.parametrize("x", [-2.0, 0.1, 0.7, 3.0])
+def test_mixture_reverse_is_bayes_rule_on_a_grid(data_1d, t, x):
+    got = dc.mixture_reverse(SCHEDULE, data_1d, torch.tensor([x], dtype=torch.float64), t)
+    assert_close(
+        dc.mixture_log_prob(got, LINE).exp(), grid_reverse(data_1d, x, t), rtol=1e-8, atol=1e-9
+    )
+
+
+@TIMES
+def test_mixture_reverse_is_bayes_rule_in_2_d(data, t):
+    x_prev, x_t = normal(20, 2), torch.tensor([0.4, -1.1], dtype=torch.float64)
+    got = dc.mixture_log_prob(dc.mixture_reverse(SCHEDULE, data, x_t, t), x_prev)
+    step = dc.q_step(SCHEDULE, x_prev, t).log_prob(x_t.expand_as(x_prev)).sum(1)
+    before = dc.mixture_log_prob(dc.diffuse(SCHEDULE, data, t - 1), x_prev)
+    after = dc.mixture_log_prob(dc.diffuse(SCHEDULE, data, t), x_t[None])
+    assert_close(got, step + before - after, rtol=1e-9, atol=1e-9)
+
+
+def test_mixture_reverse_of_points_at_t_1_weighs_the_points():
+    points, x_t = normal(6, 3), normal(3, seed=2)
+    got = dc.mixture_reverse(SCHEDULE, dc.mixture(points), x_t, 1)
+    assert_close(got.means, points, rtol=1e-12, atol=1e-12)
+    assert_close(got.vars, torch.zeros(6).double(), rtol=0, atol=0)
+    log_weights = dc.q_marginal(SCHEDULE, points, 1).log_prob(x_t.expand_as(points)).sum(1)
+    assert_close(got.weights, log_weights.softmax(0), rtol=1e-9, atol=1e-12)
+
+
+@TIMES
+def test_mixture_reverse_of_points_is_a_mixture_of_posteriors(t):
+    points, x_t = normal(6, 3), normal(3, seed=2)
+    got = dc.mixture_reverse(SCHEDULE, dc.mixture(points), x_t, t)
+    posterior = dc.q_posterior(SCHEDULE, x_t.expand_as(points), points, t)
+    assert_close(got.means, posterior.mean, rtol=1e-9, atol=1e-12)
+    assert_close(got.vars, posterior.var.flatten().expand(6), rtol=1e-9, atol=1e-15)
+
+
+@TIMES
+def test_mixture_reverse_has_the_mean_of_p_step_with_the_optimal_eps(data, t):
+    for x_t in 2 * normal(5, 2, seed=3):
+        got = dc.mixture_reverse(SCHEDULE, data, x_t, t)
+        x = x_t[None]
+        x0_hat = dc.x0_from_eps(SCHEDULE, x, dc.mixture_eps_model(SCHEDULE, data)(x, t), t)
+        expected = dc.p_step(SCHEDULE, x, x0_hat, t).mean[0]
+        assert_close(got.weights @ got.means, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_mixture_reverse_is_a_mixture_of_as_many_components(data):
+    for far in (0.0, 100.0):
+        got = dc.mixture_reverse(SCHEDULE, data, torch.tensor([far, -far]).double(), 3)
+        assert isinstance(got, dc.Mixture)
+        assert (got.means.shape, got.vars.shape, got.weights.shape) == ((3, 2), (3,), (3,))
+        assert all(part.isfinite().all() for part in got)
+        assert_close(got.weights.sum().item(), 1.0, rtol=1e-12, atol=0)
+        assert (got.vars > 0).all() and {part.dtype for part in got} == {torch.float64}
+
+
+def test_trap_23_mixture_reverse_lives_where_the_data_does(data, device):
+    here = dc.Mixture(*(part.float().to(device) for part in data))
+    x_t = torch.tensor([0.4, -1.1], device=device)
+    got = dc.mixture_reverse(SCHEDULE, here, x_t, 4)
+    expected = dc.mixture_reverse(SCHEDULE, data, x_t.cpu().double(), 4)
+    assert {part.device.type for part in got} == {device.type}
+    assert_close(tuple(part.cpu().double() for part in got), tuple(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_mixture_reverse_refuses_other_times_and_shapes(data):
+    x_t = torch.zeros(2, dtype=torch.float64)
+    for t in (0, -1, SCHEDULE.T + 1):
+        with pytest.raises(ValueError, match="t must"):
+            dc.mixture_reverse(SCHEDULE, data, x_t, t)
+    for bad in (x_t[:1], x_t[None], torch.zeros(4, 2).double(), x_t[0]):
+        with pytest.raises(ValueError, match="x_t"):
+            dc.mixture_reverse(SCHEDULE, data, bad, 3)
+
+
 # The prior gap.
 
 

@@ -1,5 +1,7 @@
 """The forward process: every closed form against the one-step chain it was derived from."""
 
+import math
+
 import pytest
 import torch
 from oracles import affine, assert_mean, condition, joint_covariance, normal, seeded
@@ -27,14 +29,28 @@ def test_q_step_is_equation_2():
         assert slope > 0 and offset == 0
 
 
-def test_trap_3_q_step_composed_t_times_is_q_marginal():
+@pytest.mark.parametrize("schedule", [SCHEDULE, dc.linear_schedule(1000)], ids=str)
+def test_row_04_and_trap_3_q_step_composed_t_times_is_q_marginal(schedule):
     slope, var = 1.0, 0.0  # x_0 given
-    for t in range(T + 1):
+    for t in range(schedule.T + 1):
         if t > 0:
-            step_slope, _, step_var = affine(lambda x, t=t: dc.q_step(SCHEDULE, x, t))
+            step_slope, _, step_var = affine(lambda x, t=t: dc.q_step(schedule, x, t))
             slope, var = step_slope * slope, step_slope**2 * var + step_var
-        expected = affine(lambda x, t=t: dc.q_marginal(SCHEDULE, x, t))
+        expected = affine(lambda x, t=t: dc.q_marginal(schedule, x, t))
         assert_close((slope, 0.0, var), expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("t", [1, 6, 12])
+def test_row_05_a_step_keeps_the_standard_normal_and_no_other(t):
+    """The integral of q(x_t | x_{t-1}) p(x_{t-1}) on a grid, p of torch."""
+    grid = torch.linspace(-20, 20, 4001, dtype=torch.float64)
+    places = torch.linspace(-3, 3, 13, dtype=torch.float64)
+    kernel = dc.q_step(SCHEDULE, grid[:, None], t).log_prob(places.expand(len(grid), -1)).exp()
+    for std in (1.0, 0.5, 2.0):
+        p = torch.distributions.Normal(0.0, std)
+        after = torch.trapezoid(kernel * p.log_prob(grid).exp()[:, None], grid, dim=0)
+        change = (after - p.log_prob(places).exp()).abs().max()
+        assert change < 1e-12 if std == 1 else change > 1e-3
 
 
 def test_traps_2_and_3_q_sample_has_the_moments_of_a_simulated_chain(generator):
@@ -94,6 +110,67 @@ def test_p_step_takes_the_posterior_variance_by_default():
         assert_close((p.mean, p.var), (q.mean, q.var), rtol=0, atol=0)
 
 
+# Whole trajectories.
+
+
+def test_row_03_a_trajectory_has_the_joint_distribution_of_the_chain(generator):
+    """Mean and covariance of (x_0, .., x_T) given x_0, whatever the order in which it was drawn."""
+    x0 = torch.tensor([1.5, -0.5], dtype=torch.float64)
+    states = dc.q_trajectory(SCHEDULE, x0.repeat(10_000)[:, None], generator=generator)
+    cov = joint_covariance(SCHEDULE.betas[1:], data_var=0.0)
+    from_0 = joint_covariance(SCHEDULE.betas[1:], data_var=1.0)[0]  # slope of x_t on x_0
+    noise = states[..., 0].T.reshape(10_000, 2, T + 1) - x0[:, None] * from_0
+    assert_mean(noise, 0.0, bias=1e-12)
+    for i in range(2):
+        assert_mean(noise[:, i, :, None] * noise[:, i, None, :], cov, bias=1e-12)
+    assert_mean(noise[:, 0, :, None] * noise[:, 1, None, :], 0.0, bias=1e-12)  # two examples
+
+
+def test_row_03_the_coordinates_of_a_trajectory_are_independent(generator):
+    x0 = torch.zeros(10_000, 2, dtype=torch.float64)
+    a, b = dc.q_trajectory(SCHEDULE, x0, generator=generator).unbind(2)
+    assert_mean(a.T[:, :, None] * b.T[:, None, :], 0.0)
+
+
+def test_row_03_the_steps_of_a_trajectory_are_independent_normals(generator):
+    """The residual of q_step at each t, in standard deviations: uncorrelated, kurtosis 3."""
+    states = dc.q_trajectory(SCHEDULE, normal(10_000, 1, seed=9), generator=generator)
+    z = []
+    for t in range(1, T + 1):
+        mean, var = dc.q_step(SCHEDULE, states[t - 1], t)
+        z.append((states[t] - mean)[:, 0] / var.flatten().sqrt())
+    z = torch.stack(z, 1)
+    assert_mean(z, 0.0)
+    assert_mean(z[:, :, None] * z[:, None, :], torch.eye(T))
+    assert_mean(z**4, 3.0)
+
+
+def test_a_trajectory_begins_with_x0_and_has_T_plus_1_rows():
+    for x0 in (X0, X0[:1], normal(3)):
+        states = dc.q_trajectory(SCHEDULE, x0, generator=seeded())
+        assert states.shape == (T + 1, *x0.shape)
+        assert_close(states[0], x0, rtol=0, atol=0)
+
+
+def test_a_trajectory_is_reproducible():
+    a, b, c = (dc.q_trajectory(SCHEDULE, X0, generator=seeded(i)) for i in (3, 3, 4))
+    assert_close(a, b, rtol=0, atol=0)
+    assert not torch.equal(a, c)
+
+
+def test_trap_23_a_trajectory_keeps_dtype_and_device(device):
+    for dtype in (torch.float32, torch.bfloat16):
+        x0 = X0.to(device, dtype)
+        states = dc.q_trajectory(SCHEDULE, x0, generator=seeded())
+        assert (states.dtype, states.device.type) == (dtype, device.type)
+
+
+@pytest.mark.parametrize("bad", [X0 * torch.nan, X0[:0], X0.long()], ids=["NaN", "empty", "int"])
+def test_a_trajectory_of_no_batch_of_finite_numbers(bad):
+    with pytest.raises((TypeError, ValueError), match="x"):
+        dc.q_trajectory(SCHEDULE, bad, generator=seeded())
+
+
 # eps <-> x0 <-> v <-> score
 
 
@@ -109,6 +186,31 @@ def test_conversions_invert_q_sample(t):
         (dc.eps_from_score(SCHEDULE, dc.score_from_eps(SCHEDULE, EPS, t), t), EPS),
     ):
         assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+@STEPS
+def test_row_22_x_t_and_v_are_x0_and_eps_turned_by_one_angle(t):
+    """A rotation, by the matrix exponential: its transpose turns back and lengths stay."""
+    keep = math.prod(1 - beta for beta in SCHEDULE.betas[1 : t + 1].tolist())
+    generator = math.acos(math.sqrt(keep)) * torch.tensor([[0.0, 1.0], [-1.0, 0.0]]).double()
+    turn = torch.linalg.matrix_exp(generator)
+    turned = torch.tensordot(turn, torch.stack([X0, EPS]), 1)
+    x_t, v = dc.q_sample(SCHEDULE, X0, t, EPS), dc.v_target(SCHEDULE, X0, EPS, t)
+    assert_close(torch.stack([x_t, v]), turned, rtol=1e-12, atol=1e-12)
+    back = torch.stack([dc.x0_from_v(SCHEDULE, x_t, v, t), dc.eps_from_v(SCHEDULE, x_t, v, t)])
+    assert_close(back, torch.tensordot(turn.T, turned, 1), rtol=1e-12, atol=1e-12)
+
+
+@STEPS
+def test_row_22_an_error_of_v_is_the_error_of_eps_magnified(t):
+    """|v - v_hat|^2 = |eps - eps_hat|^2 / alpha_bar_t, for any guess of either."""
+    keep = math.prod(1 - beta for beta in SCHEDULE.betas[1 : t + 1].tolist())
+    x_t, eps_hat, v_hat = dc.q_sample(SCHEDULE, X0, t, EPS), normal(4, 2, 3, seed=3), EPS.sin()
+    v = dc.v_target(SCHEDULE, X0, EPS, t)
+    v_by_eps = dc.v_target(SCHEDULE, dc.x0_from_eps(SCHEDULE, x_t, eps_hat, t), eps_hat, t)
+    assert_close((v - v_by_eps) ** 2, (EPS - eps_hat) ** 2 / keep, rtol=1e-10, atol=1e-12)
+    eps_by_v = dc.eps_from_v(SCHEDULE, x_t, v_hat, t)
+    assert_close((v - v_hat) ** 2, (EPS - eps_by_v) ** 2 / keep, rtol=1e-10, atol=1e-12)
 
 
 @STEPS

@@ -161,6 +161,43 @@ def test_constant_and_given_alpha_bars_agree():
     assert again.alpha_bars[1] == 1 - again.betas[1]
 
 
+# Where it ends.
+
+
+@pytest.mark.filterwarnings("ignore::diffusion_core.PriorGapWarning")
+def test_row_06_alpha_bar_falls_whatever_the_betas_do():
+    """Rising, falling, or at random anywhere in (0, 1)."""
+    betas = torch.rand(30, generator=seeded(), dtype=torch.float64)
+    for row in (betas, betas.sort().values, betas.sort(descending=True).values):
+        assert (dc.NoiseSchedule(row).alpha_bars.diff() < 0).all()
+
+
+@pytest.mark.filterwarnings("ignore::diffusion_core.PriorGapWarning")
+@pytest.mark.parametrize("power", [1, 2])
+def test_row_06_every_start_ends_in_noise_just_where_the_sum_diverges(power):
+    """beta_t = 1/(t+1)^power: the product telescopes to 1/(t+1), or to one half and a bit."""
+    starts = [
+        dc.mixture(torch.tensor(points, dtype=torch.float64)[:, None], var)
+        for points, var in (([2.0], 0.0), ([-3.0, 1.0], 0.0), ([0.5], 9.0), ([-1.0, 4.0], 0.3))
+    ]
+    kls, sums = [], []
+    for T in (10, 100, 1000, 10_000):
+        times = torch.arange(1, T + 1, dtype=torch.float64)
+        schedule = dc.NoiseSchedule(1 / (times + 1) ** power)
+        product = 1 / (times + 1) if power == 1 else (times + 2) / (2 * (times + 1))
+        assert_close(schedule.alpha_bars[1:], product, rtol=1e-11, atol=0)
+        kls.append([dc.prior_kl(schedule, start) for start in starts])
+        sums.append(-torch.log1p(-schedule.betas).sum().item())
+    kls = torch.tensor(kls)
+    if power == 1:
+        assert sums[-1] - sums[-2] > 2  # ten times as many steps add ln 10, for ever
+        assert (kls.diff(dim=0) < 0).all() and (kls[-1] < 1e-3).all()
+    else:
+        assert sums[-1] < math.log(2)
+        assert (kls[-1] > 0.05).all()
+        assert_close(kls[-1], kls[-2], rtol=0.01, atol=0)
+
+
 # The prior gap.
 
 

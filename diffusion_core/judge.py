@@ -1,0 +1,85 @@
+"""How good are drawn digits? A classifier's opinion, always beside that on real digits."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .checks import check_count, check_data
+from .nets import Classifier
+
+CONFIDENT = 0.9  # a digit counts as recognised when one class has more than this probability
+
+
+class Verdict(NamedTuple):
+    """What the judge says of n images.
+
+    confident: the share with a class above 0.9; shares (10,): of each digit, by the likeliest
+    class; frechet: the distance of their features to those of real images.
+    """
+
+    confident: float
+    shares: Tensor
+    frechet: float
+
+
+def judge_images(judge: Classifier, x: Tensor, real: Tensor) -> Verdict:
+    """Judge images x (n, 1, 28, 28) in [-1, 1] against real ones of the same form.
+
+    A collapsed sampler can be confident everywhere, so read `confident` with `shares`; and read
+    `frechet` as a multiple of `frechet_floor` at the same n (2 000 or more).
+    """
+    features, real_features = (_features(judge, images) for images in (x, real))
+    with torch.no_grad():
+        probabilities = judge.to_logits(features).softmax(1)
+    highest, digit = probabilities.max(1)
+    shares = digit.bincount(minlength=10).double().cpu() / len(x)
+    frechet = frechet_distance(features, real_features)
+    return Verdict((highest > CONFIDENT).double().mean().item(), shares, frechet)
+
+
+def frechet_floor(
+    judge: Classifier, train: Tensor, real: Tensor, n: int, *, generator: torch.Generator
+) -> float:
+    """Return the mean Frechet distance of n real training images to `real`, over 20 draws."""
+    check_count("n", n, lowest=2)
+    features, target = _features(judge, train), _features(judge, real)
+    draws = [torch.randperm(len(train), generator=generator)[:n] for _ in range(20)]
+    return sum(frechet_distance(features[d.to(features.device)], target) for d in draws) / 20
+
+
+def frechet_distance(x: Tensor, y: Tensor) -> float:
+    """Return the Frechet distance of two sets of features (n, d), (m, d), square-rooted.
+
+    D^2 = |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x^(1/2) C_y C_x^(1/2))^(1/2)), C the
+    covariances: the 2-Wasserstein distance of the two Gaussians with these moments.
+    Raises ValueError for fewer than 2 rows. Source: Dowson and Landau (1982).
+    """
+    for name, features in (("x", x), ("y", y)):
+        check_data(name, features)
+        if features.ndim != 2 or len(features) < 2:
+            raise ValueError(f"{name} must be (n, d) with n >= 2, got {tuple(features.shape)}")
+    x, y = x.detach().double().cpu(), y.detach().double().cpu()
+    cov_x, cov_y = x.T.cov(), y.T.cov()
+    values, vectors = torch.linalg.eigh(cov_x)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()
+    squared = (x.mean(0) - y.mean(0)).square().sum() + cov_x.trace() + cov_y.trace() - 2 * cross
+    return squared.clamp(min=0).sqrt().item()
+
+
+def nearest_distances(x: Tensor, train: Tensor) -> Tensor:
+    """Return for each image of x (n, ...) its Euclidean distance to the nearest of train, (n,).
+
+    Near 0 means a copy. Compare with the distances of real images that are not in train.
+    """
+    flat = train.flatten(1)
+    return torch.cat([torch.cdist(part, flat).min(1).values for part in x.flatten(1).split(256)])
+
+
+def _features(judge: Classifier, x: Tensor) -> Tensor:
+    """Return the features of images, in evaluation mode, a thousand images at a time."""
+    check_data("images", x)
+    device = next(judge.parameters()).device
+    with torch.no_grad():
+        return torch.cat([judge.eval().features(part.to(device)) for part in x.split(1000)])

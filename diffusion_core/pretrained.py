@@ -1,0 +1,49 @@
+"""The networks that come with the course, by name; each file's hash is checked."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from . import checkpoints
+from .nets import Classifier, UNet
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+class Network(NamedTuple):
+    """How a network is built before its weights are filled in, and its file's sha256."""
+
+    build: Callable[[], nn.Module]
+    sha256: str
+
+
+def mnist_unet() -> UNet:
+    """Return the untrained network behind "mnist": it predicts v under cosine_schedule(1000)."""
+    return UNet(widths=(48, 96))
+
+
+NETWORKS = {
+    "mnist": Network(mnist_unet, ""),
+    "judge": Network(Classifier, "ffe18c1ca13b3c9027aed01ea9eb1a8ecba912e03ec6b9c16e649e6a987200f4"),
+}
+
+
+def load(name: str) -> tuple[nn.Module, dict]:
+    """Return a trained network in evaluation mode, and what was written about it.
+
+    "mnist": a UNet(x_t, t) -> v for cosine_schedule(1000), made by `make train-mnist`;
+    "judge": the Classifier of digits, made by `make train-judge`.
+    Raises ValueError for another name, or for a file that is not the one of this version.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"name must be one of {', '.join(NETWORKS)}, got {name!r}")
+    path = ASSETS / f"{name}.safetensors"
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != NETWORKS[name].sha256:
+        raise ValueError(f"{path} is not the file of this version: its sha256 is {found}")
+    model = NETWORKS[name].build()
+    about = checkpoints.load(path, model)
+    return model.eval().requires_grad_(False), about

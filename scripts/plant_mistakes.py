@@ -1,0 +1,147 @@
+"""Plant each mistake of mistakes.txt in a copy of the package: a test of its row must turn red.
+
+The rows are those of EQUATIONS.md. Every test named there must pass on the package as it is, and
+fail under one mistake at least; every mistake must be noticed. The working tree is never changed.
+"""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "diffusion_core"
+MISTAKES = Path(__file__).with_name("mistakes.txt")
+
+
+class Row(NamedTuple):
+    """One line of EQUATIONS.md: functions as `name` or `Class.name`, tests as `file.py::name`."""
+
+    number: int
+    equation: str
+    lessons: list[str]
+    functions: list[str]
+    tests: list[str]
+
+
+class Plant(NamedTuple):
+    """A mistake: in module.function, the text `old` becomes `new`."""
+
+    row: int
+    function: str
+    mistake: str
+    old: str
+    new: str
+
+
+def ledger() -> list[Row]:
+    """Read the table of EQUATIONS.md."""
+    rows = []
+    for line in (ROOT / "EQUATIONS.md").read_text("utf-8").splitlines():
+        if re.match(r"\| \d", line):
+            cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            number, equation, lessons, functions, tests = cells
+            names = [re.findall(r"`([^`]+)`", cell) for cell in (functions, tests)]
+            rows.append(Row(int(number), equation, lessons.split(", "), *names))
+    return rows
+
+
+def plants() -> list[Plant]:
+    """Read mistakes.txt: a line that names the mistake, then `- old` and `+ new`."""
+    lines = MISTAKES.read_text("utf-8").splitlines()
+    lines = [line for line in lines if line and not line.startswith("#")]
+    found = []
+    for title, old, new in zip(*[iter(lines)] * 3, strict=True):
+        row, function, mistake = re.fullmatch(r"(\d+) ([\w.]+): (.+)", title).groups()
+        if old[:2] != "- " or new[:2] != "+ ":
+            raise ValueError(f"{MISTAKES.name} must have - and + lines after: {title}")
+        found.append(Plant(int(row), function, mistake, old[2:], new[2:]))
+    return found
+
+
+def planted(plant: Plant) -> tuple[Path, str]:
+    """Return the file that a mistake changes, below the package, and its text with the mistake.
+
+    Raises ValueError unless the old text stands in the function exactly once.
+    """
+    module, *names = plant.function.split(".")
+    path = PACKAGE / f"{module}.py"
+    text = path.read_text("utf-8")
+    node = ast.parse(text)
+    for name in names:
+        node = next(n for n in node.body if getattr(n, "name", None) == name)
+    lines = text.splitlines(keepends=True)
+    start, end = (sum(map(len, lines[:n])) for n in (node.lineno - 1, node.end_lineno))
+    if (times := text[start:end].count(plant.old)) != 1:
+        raise ValueError(f"{plant.function} has {times} times, not once: {plant.old}")
+    return path.relative_to(ROOT), text[:start] + text[start:end].replace(
+        plant.old, plant.new
+    ) + text[end:]
+
+
+def red(tests: list[str], path: Path | None = None) -> set[str]:
+    """Run tests with the package found below `path`, and return those that failed."""
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=no",
+        "-rf",
+        "-p",
+        "no:cacheprovider",
+    ]
+    env = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+    done = subprocess.run(
+        command + [f"tests/{test}" for test in tests],
+        cwd=ROOT, env=env, capture_output=True, text=True,
+    )  # fmt: skip
+    failed = set(re.findall(r"^FAILED tests/(\S+?::\w+)", done.stdout, re.M))
+    if done.returncode != (1 if failed else 0):
+        raise RuntimeError(f"pytest could not run {tests}:\n{done.stdout}{done.stderr}")
+    return failed
+
+
+def red_when_planted(plant: Plant, tests: list[str]) -> set[str]:
+    """Return the tests that fail with the mistake in a copy of the package."""
+    name, text = planted(plant)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(PACKAGE, Path(folder, PACKAGE.name), ignore=lambda *_: ["__pycache__"])
+        Path(folder, name).write_text(text, "utf-8")
+        return red(tests, Path(folder))
+
+
+def main() -> int:
+    """Print a table of all mistakes; 1 if one is not noticed, or a test notices none."""
+    rows = {row.number: row for row in ledger()}
+    todo = [plant for plant in plants() if len(sys.argv) == 1 or str(plant.row) in sys.argv[1:]]
+    watching = sorted({test for plant in todo for test in rows[plant.row].tests})
+    before, noticed, survived = red(watching), set(), 0
+    print("row | mistake | function | test | before | after")
+    for plant in todo:
+        tests = rows[plant.row].tests
+        after = red_when_planted(plant, tests)
+        noticed |= after
+        survived += not after
+        for test in sorted(after) or tests:
+            cells = [
+                f"{plant.row:3}", plant.mistake, plant.function, test,
+                "FAILED" if test in before else "passed", "failed" if test in after else "PASSED",
+            ]  # fmt: skip
+            print(" | ".join(cells), flush=True)
+    blind = sorted(set(watching) - noticed)
+    print(f"{len(todo)} mistakes, {survived} not noticed; {len(watching)} tests")
+    for words, names in (("fails without any mistake", sorted(before)), ("notices none", blind)):
+        for name in names:
+            print(f"{name} {words}")
+    return int(bool(survived or before or blind))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
