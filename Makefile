@@ -18,7 +18,7 @@ export MALLOC_TRIM_THRESHOLD_ = 2147483647
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lab test unit lessons browser build lint bench plant train-mnist train-judge clean
+.PHONY: help setup lab test unit lessons browser build lint bench plant train-judge train-mnist clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -35,9 +35,10 @@ setup: ## create .venv and install, if missing or stale (the others do this firs
 		$(PY) -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[test]' && \
 		$(NEEDS) > .venv/.installed; }
 
-lab: setup ## open JupyterLab at the first lesson
+lab: setup ## open JupyterLab at the first lesson, in your own copy of the lessons (work/)
+	@$(PY) scripts/working_copy.py
 	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
-		--LabApp.default_url=/lab/tree/$(FIRST) $(AS_ROOT) $(LAB_ARGS)
+		--LabApp.default_url=/lab/tree/work/$(notdir $(FIRST)) $(AS_ROOT) $(LAB_ARGS)
 
 test: unit lessons ## run every test: unit, then lessons
 
@@ -68,7 +69,7 @@ plant: setup ## plant a mistake for each equation; its test must go red
 train-judge: setup ## train the judge of digits (some minutes), then renew its hash in pretrained.py
 	$(PY) scripts/train_judge.py
 
-train-mnist: setup ## train the digits that come with the course (an hour on two cores); goes on where it stopped
+train-mnist: setup ## train the digits that come with the course (half an hour on two cores); goes on where it stopped
 	$(PY) scripts/train_mnist.py
 
 clean: ## remove .venv and caches

@@ -18,6 +18,7 @@ from .elbo import (
     log_ratio_telescoped,
 )
 from .gaussian import Gaussian, kl_divergence, standard_normal
+from .guidance import classifier_free, drop_labels
 from .losses import draw_t, eps_loss, v_loss
 from .mixtures import (
     Mixture,
@@ -77,6 +78,7 @@ __all__ = [
     "best_variances",
     "bf16_is_faster",
     "bits_per_dim",
+    "classifier_free",
     "constant_schedule",
     "cosine_schedule",
     "ddim_step",
@@ -85,6 +87,7 @@ __all__ = [
     "diffuse",
     "discretized_decoder",
     "draw_t",
+    "drop_labels",
     "elbo_estimate",
     "elbo_terms",
     "eps_errors",

@@ -44,13 +44,17 @@ def load(path: str | Path, model: nn.Module) -> dict:
     weights = load_file(path)
     with safe_open(path, framework="pt") as file:
         about = json.loads((file.metadata() or {}).get("about", "{}"))
+    _check_fits(path, model, weights)
+    model.load_state_dict(weights)
+    return about
+
+
+def _check_fits(path: str | Path, model: nn.Module, weights: dict) -> None:
     wanted = {name: tuple(w.shape) for name, w in model.state_dict().items()}
     found = {name: tuple(w.shape) for name, w in weights.items()}
     if wanted != found:
         names = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
         raise ValueError(f"{path} does not fit this model: {', '.join(names[:5])} differ")
-    model.load_state_dict(weights)
-    return about
 
 
 def save_run(
@@ -67,7 +71,10 @@ def save_run(
 def load_run(
     path: str | Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict:
-    """Bring model, average and optimizer to where `save_run` left them; return its `about`."""
+    """Bring model, average and optimizer to where `save_run` left them; return its `about`.
+
+    Raises ValueError, naming the file, and changes nothing, where it is not a run of this model.
+    """
     parts, state = {"model": {}, "ema": {}}, {}
     for key, tensor in load_file(path).items():
         part, name = key.split(".", 1)
@@ -75,7 +82,9 @@ def load_run(
             i, moment = name.split(".")
             state.setdefault(int(i), {})[moment] = tensor
         else:
-            parts[part][name] = tensor
+            parts.setdefault(part, {})[name] = tensor
+    _check_fits(path, model, parts["model"])
+    _check_fits(path, ema, parts["ema"])
     model.load_state_dict(parts["model"])
     ema.load_state_dict(parts["ema"])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -1,6 +1,8 @@
 """The evidence lower bound of a diffusion model, term by term, as numbers."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -50,12 +52,13 @@ def elbo_terms(
     x0 (B, ...); float64 x0 gives float64 terms. Source: Ho et al. (2020), equation 5.
     """
     prior = _prior(schedule, x0)
+    reverse = partial(_reverse, schedule, eps_model, variances)
     steps = x0.new_zeros(len(x0), schedule.T + 1)
     with torch.no_grad():
         for t in range(2, schedule.T + 1):
             times = torch.full((len(x0),), t, device=x0.device)
-            steps[:, t] = _step_kl(schedule, eps_model, x0, times, variances, generator)
-        recon = _recon(schedule, eps_model, x0, decoder, generator)
+            steps[:, t] = _step_kl(schedule, reverse, x0, times, generator)
+        recon = _recon(schedule, reverse, x0, decoder, generator)
     return ElboTerms(prior, steps, recon)
 
 
@@ -92,13 +95,14 @@ def elbo_estimate(
     if not given or abs(probs.sum() - 1) > 1e-9:
         raise ValueError("probs must have T+1 rows, 0 in rows 0 and 1, positive after and sum 1")
     total = _prior(schedule, x0)
+    reverse = partial(_reverse, schedule, eps_model, variances)
     with torch.no_grad():
-        total = total + _recon(schedule, eps_model, x0, decoder, generator)
+        total = total + _recon(schedule, reverse, x0, decoder, generator)
         device = "cpu" if generator is None else generator.device
         for _ in range(draws):
             t = torch.multinomial(probs.to(device), len(x0), replacement=True, generator=generator)
             t = t.to(x0.device)
-            kl = _step_kl(schedule, eps_model, x0, t, variances, generator)
+            kl = _step_kl(schedule, reverse, x0, t, generator)
             total = total + kl / (draws * probs.to(kl)[t])
     return ElboEstimate(total.mean().item(), (total.std() / math.sqrt(len(total))).item())
 
@@ -162,12 +166,12 @@ def _log_p(schedule, eps_model, states: Tensor, decoder: Decoder, variances) -> 
     for t in range(schedule.T, 0, -1):
         times = torch.full((states.shape[1],), t, device=states.device)
         with torch.no_grad():
-            p = _reverse(schedule, eps_model, states[t], times, variances)
+            p = _reverse(schedule, eps_model, variances, states[t], times)
         total = total + (_log_prob(states[t - 1], p) if t > 1 else decoder(states[0], p))
     return total
 
 
-def _reverse(schedule, eps_model, x_t: Tensor, t: Tensor, variances: Tensor | None) -> Gaussian:
+def _reverse(schedule, eps_model, variances: Tensor | None, x_t: Tensor, t: Tensor) -> Gaussian:
     """Return p(x_{t-1} | x_t); at t = 1 its variance is beta_1, whatever the table says."""
     variances = (schedule.posterior_vars if variances is None else variances).clone()
     variances[1] = schedule.betas[1]
@@ -182,15 +186,15 @@ def _prior(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
     return kl_divergence(q, standard).flatten(1).sum(1)
 
 
-def _step_kl(schedule, eps_model, x0: Tensor, t: Tensor, variances, generator) -> Tensor:
+def _step_kl(schedule, reverse: Callable, x0: Tensor, t: Tensor, generator) -> Tensor:
     """Return KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) for each example, t (B,) in 2..T."""
     x_t = q_sample(schedule, x0, t, generator=generator)
-    p = _reverse(schedule, eps_model, x_t, t, variances)
+    p = reverse(x_t, t)
     return kl_divergence(q_posterior(schedule, x_t, x0, t), p).flatten(1).sum(1)
 
 
-def _recon(schedule, eps_model, x0: Tensor, decoder: Decoder, generator) -> Tensor:
+def _recon(schedule, reverse: Callable, x0: Tensor, decoder: Decoder, generator) -> Tensor:
     """Return -log p(x_0 | x_1) for each example, with one draw of x_1."""
     x_1 = q_sample(schedule, x0, 1, generator=generator)
     t = torch.ones(len(x0), dtype=torch.int64, device=x0.device)
-    return -decoder(x0, _reverse(schedule, eps_model, x_1, t, None))
+    return -decoder(x0, reverse(x_1, t))

@@ -60,7 +60,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
         if features.ndim != 2 or len(features) < 2:
             raise ValueError(f"{name} must be (n, d) with n >= 2, got {tuple(features.shape)}")
     x, y = x.detach().double().cpu(), y.detach().double().cpu()
-    cov_x, cov_y = x.T.cov(), y.T.cov()
+    cov_x, cov_y = (torch.atleast_2d(features.T.cov()) for features in (x, y))
     values, vectors = torch.linalg.eigh(cov_x)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()

@@ -22,19 +22,24 @@ class Network(NamedTuple):
 
 def mnist_unet() -> UNet:
     """Return the untrained network behind "mnist": it predicts v under cosine_schedule(1000)."""
-    return UNet(widths=(48, 96))
+    return UNet(widths=(48, 128), classes=10)
 
 
 NETWORKS = {
-    "mnist": Network(mnist_unet, ""),
-    "judge": Network(Classifier, "ffe18c1ca13b3c9027aed01ea9eb1a8ecba912e03ec6b9c16e649e6a987200f4"),
+    "mnist": Network(
+        mnist_unet, "1c5a50ab35f05179b3b70e528272e31992bf734e877322bdd3151a55d49c1253"
+    ),
+    "judge": Network(
+        Classifier, "ffe18c1ca13b3c9027aed01ea9eb1a8ecba912e03ec6b9c16e649e6a987200f4"
+    ),
 }
 
 
 def load(name: str) -> tuple[nn.Module, dict]:
     """Return a trained network in evaluation mode, and what was written about it.
 
-    "mnist": a UNet(x_t, t) -> v for cosine_schedule(1000), made by `make train-mnist`;
+    "mnist": a UNet(x_t, t, y) -> v for cosine_schedule(1000), y the digit or None, made by
+    `make train-mnist`; its `about["judge"]` holds the guidance_scale that its numbers are for;
     "judge": the Classifier of digits, made by `make train-judge`.
     Raises ValueError for another name, or for a file that is not the one of this version.
     """

@@ -63,8 +63,8 @@ def warmup_cosine(fraction: float) -> float:
 
 def train(
     model: nn.Module,
-    loss: Callable[[nn.Module, Tensor], Tensor],
-    batches: Iterable[Tensor],
+    loss: Callable[..., Tensor],
+    batches: Iterable[Tensor | tuple[Tensor, ...]],
     *,
     steps: int | None = None,
     seconds: float | None = None,
@@ -78,9 +78,9 @@ def train(
 ) -> History:
     """Minimise loss(model, x0) over batches with AdamW, for `steps` or `seconds`, the first met.
 
-    The learning rate is lr * rate(fraction of the run), by default `warmup_cosine`; a given
-    optimizer keeps its moments. Gradients are clipped to clip_norm; on_progress(fraction) is
-    called after each step.
+    A batch (x0, y) gives loss(model, x0, y). The learning rate is lr * rate(fraction of the run),
+    by default `warmup_cosine`; a given optimizer keeps its moments. Gradients are clipped to
+    clip_norm; on_progress(fraction) is called after each step.
     An interrupt (the stop button), or the end of `batches`, ends the run; the weights so far stay
     in model and ema.
     Raises ValueError without a bound, FloatingPointError where the loss is not finite.
@@ -93,10 +93,13 @@ def train(
     model.train()
     try:
         with progress_bar(total=100, bar_format=BAR) as bar:
-            for x0 in batches:
-                optimizer.param_groups[0]["lr"] = lr * rate(done)
-                check_data("batch", x0)
-                losses.append(_gradients(model, loss, x0.to(device), autocast))
+            for batch in batches:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * rate(done)
+                batch = batch if isinstance(batch, tuple) else (batch,)
+                check_data("batch", batch[0])
+                batch = [part.to(device) for part in batch]
+                losses.append(_gradients(model, loss, batch, autocast))
                 _descend(model, optimizer, losses[-1], clip_norm)
                 if ema is not None:
                     ema.update(model)
@@ -123,10 +126,10 @@ def bf16_is_faster(
     """
     rounds = {}
     for autocast in (None, torch.bfloat16):
-        _gradients(model, loss, x0, autocast)  # the first call also prepares
+        _gradients(model, loss, [x0], autocast)  # the first call also prepares
         count, start = 0, time.monotonic()
         while time.monotonic() - start < 0.9:
-            _gradients(model, loss, x0, autocast)
+            _gradients(model, loss, [x0], autocast)
             count += 1
         rounds[autocast] = count / (time.monotonic() - start)
     model.zero_grad(set_to_none=True)
@@ -146,11 +149,11 @@ def _bounds(steps: int | None, seconds: float | None) -> tuple[float, float]:
     return steps or math.inf, seconds or math.inf
 
 
-def _gradients(model, loss, x0: Tensor, autocast: torch.dtype | None) -> float:
+def _gradients(model, loss, batch: list[Tensor], autocast: torch.dtype | None) -> float:
     """Put the gradients of one batch into the model and return its loss."""
     model.zero_grad(set_to_none=True)
-    with torch.autocast(x0.device.type, dtype=autocast, enabled=autocast is not None):
-        value = loss(model, x0)
+    with torch.autocast(batch[0].device.type, dtype=autocast, enabled=autocast is not None):
+        value = loss(model, *batch)
     value.backward()
     return value.item()
 

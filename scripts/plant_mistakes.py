@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ def plants() -> list[Plant]:
 
 
 def planted(plant: Plant) -> tuple[Path, str]:
-    """Return the file that a mistake changes, below the package, and its text with the mistake.
+    """Return the file that a mistake changes, from the root, and its text with the mistake.
 
     Raises ValueError unless the old text stands in the function exactly once.
     """
@@ -74,34 +75,24 @@ def planted(plant: Plant) -> tuple[Path, str]:
     text = path.read_text("utf-8")
     node = ast.parse(text)
     for name in names:
-        node = next(n for n in node.body if getattr(n, "name", None) == name)
-    lines = text.splitlines(keepends=True)
-    start, end = (sum(map(len, lines[:n])) for n in (node.lineno - 1, node.end_lineno))
-    if (times := text[start:end].count(plant.old)) != 1:
+        node = next(part for part in node.body if getattr(part, "name", None) == name)
+    function = ast.get_source_segment(text, node)
+    if (times := function.count(plant.old)) != 1:
         raise ValueError(f"{plant.function} has {times} times, not once: {plant.old}")
-    return path.relative_to(ROOT), text[:start] + text[start:end].replace(
-        plant.old, plant.new
-    ) + text[end:]
+    mistaken = function.replace(plant.old, plant.new)
+    return path.relative_to(ROOT), text.replace(function, mistaken)
 
 
 def red(tests: list[str], path: Path | None = None) -> set[str]:
-    """Run tests with the package found below `path`, and return those that failed."""
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pytest",
-        "-q",
-        "--tb=no",
-        "-rf",
-        "-p",
-        "no:cacheprovider",
-    ]
-    env = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+    """Run tests, with the package found in the folder `path`, and return those that failed."""
+    options = ["-q", "--tb=no", "-rf", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        command + [f"tests/{test}" for test in tests],
-        cwd=ROOT, env=env, capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-P", "-m", "pytest", *options, *(f"tests/{test}" for test in tests)],
+        cwd=ROOT,
+        env=os.environ | ({"PYTHONPATH": str(path)} if path else {}),
+        capture_output=True,
+        text=True,
+    )
     failed = set(re.findall(r"^FAILED tests/(\S+?::\w+)", done.stdout, re.M))
     if done.returncode != (1 if failed else 0):
         raise RuntimeError(f"pytest could not run {tests}:\n{done.stdout}{done.stderr}")
@@ -109,7 +100,7 @@ def red(tests: list[str], path: Path | None = None) -> set[str]:
 
 
 def red_when_planted(plant: Plant, tests: list[str]) -> set[str]:
-    """Return the tests that fail with the mistake in a copy of the package."""
+    """Return those of the tests that fail with the mistake in a copy of the package."""
     name, text = planted(plant)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(PACKAGE, Path(folder, PACKAGE.name), ignore=lambda *_: ["__pycache__"])
@@ -118,28 +109,27 @@ def red_when_planted(plant: Plant, tests: list[str]) -> set[str]:
 
 
 def main() -> int:
-    """Print a table of all mistakes; 1 if one is not noticed, or a test notices none."""
-    rows = {row.number: row for row in ledger()}
-    todo = [plant for plant in plants() if len(sys.argv) == 1 or str(plant.row) in sys.argv[1:]]
-    watching = sorted({test for plant in todo for test in rows[plant.row].tests})
+    """Print a table of the mistakes of all rows, or of those named; 1 if something is wrong."""
+    tests = {row.number: row.tests for row in ledger()}
+    numbers = {int(number) for number in sys.argv[1:]} or set(tests)
+    todo = [plant for plant in plants() if plant.row in numbers]
+    watching = sorted({test for number in numbers for test in tests[number]})
     before, noticed, survived = red(watching), set(), 0
     print("row | mistake | function | test | before | after")
-    for plant in todo:
-        tests = rows[plant.row].tests
-        after = red_when_planted(plant, tests)
-        noticed |= after
-        survived += not after
-        for test in sorted(after) or tests:
-            cells = [
-                f"{plant.row:3}", plant.mistake, plant.function, test,
-                "FAILED" if test in before else "passed", "failed" if test in after else "PASSED",
-            ]  # fmt: skip
-            print(" | ".join(cells), flush=True)
-    blind = sorted(set(watching) - noticed)
-    print(f"{len(todo)} mistakes, {survived} not noticed; {len(watching)} tests")
-    for words, names in (("fails without any mistake", sorted(before)), ("notices none", blind)):
-        for name in names:
-            print(f"{name} {words}")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(lambda plant: red_when_planted(plant, tests[plant.row]), todo)
+        for plant, after in zip(todo, results, strict=True):
+            noticed |= after
+            survived += not after
+            for test in sorted(after) or tests[plant.row]:
+                states = "failed" if test in before else "passed", "failed" if after else "PASSED"
+                print(
+                    plant.row, plant.mistake, plant.function, test, *states, sep=" | ", flush=True
+                )
+    print(f"{len(todo)} mistakes, {survived} not noticed, {len(watching)} tests")
+    blind = set(watching) - noticed
+    for test in sorted(before | blind):
+        print(test, "fails without a mistake" if test in before else "notices no mistake")
     return int(bool(survived or before or blind))
 
 

@@ -74,7 +74,8 @@ def _address(process: subprocess.Popen, home: Path) -> dict:
     for _ in range(600):
         assert process.poll() is None, (home / "log").read_text()
         for path in (home / "runtime").glob("jpserver-*.json"):
-            return json.loads(path.read_text())
+            if text := path.read_text():  # it is empty for a moment
+                return json.loads(text)
         time.sleep(0.1)
     raise AssertionError(f"JupyterLab did not start:\n{(home / 'log').read_text()}")
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
 
+import diffusion_core as dc
 from diffusion_core import checkpoints
 
 pytestmark = pytest.mark.usefixtures("untouched_global_rng")
@@ -137,3 +138,158 @@ def test_a_mismatched_model_is_refused_by_name_and_left_alone(path, other, named
 def test_a_missing_file_is_said_to_be_missing(path):
     with pytest.raises(FileNotFoundError, match=path.name):
         checkpoints.load(path, network())
+
+
+# save(dtype=)
+
+
+@pytest.mark.parametrize("dtype, bits", [(torch.float16, 11), (torch.bfloat16, 8)], ids=str)
+def test_weights_may_be_rounded(path, device, dtype, bits):
+    """Within half a unit of the last of `bits` binary places; what is not floating stays."""
+    model = network().to(device)
+    model[1].num_batches_tracked += 70_001  # more than float16 can hold
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    checkpoints.save(path, model, dtype=dtype, note="rounded")
+    assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    stored = load_file(path)
+    assert {value.dtype for value in stored.values()} == {dtype, torch.int64}
+    other = network(seed=1).to(device)
+    assert checkpoints.load(path, other) == {"note": "rounded"}
+    for name, value in other.state_dict().items():
+        assert value.dtype == before[name].dtype
+        if value.is_floating_point():
+            assert_close(value, before[name], rtol=2.0**-bits, atol=2.0**-25)
+            assert_close(value, value.to(dtype).float(), rtol=0, atol=0)
+    assert_close(other[1].num_batches_tracked, before["1.num_batches_tracked"], rtol=0, atol=0)
+    assert not torch.equal(other[0].weight, before["0.weight"])  # rounding is seen at all
+
+
+def test_float16_takes_half_the_bytes(path):
+    model = initialised(lambda: nn.Linear(300, 300))
+    checkpoints.save(path, model)
+    whole = path.stat().st_size
+    checkpoints.save(path, model, dtype=torch.float16)
+    assert 0.49 < path.stat().st_size / whole < 0.51
+
+
+# save_run, load_run
+
+
+OPTIMIZERS = {
+    "AdamW": lambda p: torch.optim.AdamW(p, lr=0.01),
+    "fused": lambda p: torch.optim.AdamW(p, lr=0.01, fused=True),
+    "amsgrad": lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9),
+    "SGD": lambda p: torch.optim.SGD(p, lr=0.01),
+}
+
+
+def begin(kind: str = "AdamW", seed: int = 0, device="cpu"):
+    model = network(seed=seed).to(device)
+    return model, dc.EMA(model, decay=0.9), OPTIMIZERS[kind](model.parameters())
+
+
+def advance(model, ema, optimizer, seed: int, steps: int = 3) -> None:
+    x = normal(steps, 8, 2, seed=seed, dtype=torch.float32).to(next(model.parameters()).device)
+    for batch in x:
+        optimizer.zero_grad()
+        model(batch).square().mean().backward()
+        optimizer.step()
+        ema.update(model)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_run_goes_on_bit_for_bit(path, kind, device):
+    """Into a run that has gone another way before, so everything must be replaced."""
+    model, ema, optimizer = begin(kind, device=device)
+    advance(model, ema, optimizer, seed=1)
+    checkpoints.save_run(path, model, ema.model, optimizer, epochs=3, nested={"a": [1, None]})
+    model2, ema2, optimizer2 = begin(kind, seed=1, device=device)
+    advance(model2, ema2, optimizer2, seed=9, steps=5)
+    about = checkpoints.load_run(path, model2, ema2.model, optimizer2)
+    assert about == {"epochs": 3, "nested": {"a": [1, None]}}
+    ema2.updates = ema.updates
+    for seed in (0, 2):
+        if seed:
+            advance(model, ema, optimizer, seed)
+            advance(model2, ema2, optimizer2, seed)
+        assert_close(dict(model2.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
+        assert_close(dict(ema2.model.state_dict()), dict(ema.model.state_dict()), rtol=0, atol=0)
+        theirs, ours = (o.state_dict()["state"] for o in (optimizer, optimizer2))
+        assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_the_moments_matter(path):
+    """Without them the same gradients lead elsewhere: what the test above would miss."""
+    model, ema, optimizer = begin()
+    advance(model, ema, optimizer, seed=1)
+    checkpoints.save_run(path, model, ema.model, optimizer)
+    model2, ema2, _ = begin(seed=1)
+    fresh = torch.optim.AdamW(model2.parameters(), lr=0.01)
+    checkpoints.load_run(path, model2, ema2.model, OPTIMIZERS["AdamW"](model2.parameters()))
+    advance(model, ema, optimizer, seed=2)
+    advance(model2, ema2, fresh, seed=2)
+    assert not torch.equal(model2[0].weight, model[0].weight)
+
+
+def test_a_run_may_be_saved_before_its_first_step(path):
+    model, ema, optimizer = begin()
+    checkpoints.save_run(path, model, ema.model, optimizer)
+    model2, ema2, optimizer2 = begin(seed=1)
+    advance(model2, ema2, optimizer2, seed=9)
+    assert checkpoints.load_run(path, model2, ema2.model, optimizer2) == {}
+    assert_close(dict(model2.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
+    assert optimizer2.state_dict()["state"] == {}
+
+
+def test_a_run_moves_to_another_device(path, device):
+    model, ema, optimizer = begin(device=device)
+    advance(model, ema, optimizer, seed=1)
+    checkpoints.save_run(path, model, ema.model, optimizer)
+    model2, ema2, optimizer2 = begin(seed=1)
+    checkpoints.load_run(path, model2, ema2.model, optimizer2)
+    assert {p.device.type for p in model2.parameters()} == {"cpu"}
+    theirs, ours = (o.state_dict()["state"] for o in (optimizer, optimizer2))
+    assert_close(ours, theirs, rtol=0, atol=0, check_device=False)
+    advance(model2, ema2, optimizer2, seed=2)
+
+
+def test_an_interrupted_save_of_a_run_leaves_the_old_one_and_no_litter(path, monkeypatch):
+    model, ema, optimizer = begin()
+    checkpoints.save_run(path, model, ema.model, optimizer, epochs=1)
+    before = only(path)
+    advance(model, ema, optimizer, seed=1)
+    with pytest.raises(TypeError):
+        checkpoints.save_run(path, model, ema.model, optimizer, epochs=object())
+    assert only(path) == before
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(os, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save_run(path, model, ema.model, optimizer, epochs=2)
+    assert only(path) == before
+    assert checkpoints.load_run(path, model, ema.model, optimizer) == {"epochs": 1}
+
+
+def test_a_run_of_another_network_is_refused_by_name_and_nothing_moves(path):
+    model, ema, optimizer = begin()
+    advance(model, ema, optimizer, seed=1)
+    checkpoints.save_run(path, model, ema.model, optimizer)
+    other = network(width=4)
+    average, optimizer = dc.EMA(other), OPTIMIZERS["AdamW"](other.parameters())
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    with pytest.raises(ValueError, match=path.name):
+        checkpoints.load_run(path, other, average.model, optimizer)
+    assert_close(dict(other.state_dict()), before, rtol=0, atol=0)
+    assert_close(dict(average.model.state_dict()), before, rtol=0, atol=0)
+    assert optimizer.state_dict()["state"] == {}
+
+
+def test_a_file_of_weights_alone_is_not_a_run(path):
+    model, ema, optimizer = begin()
+    checkpoints.save(path, model)
+    with pytest.raises(ValueError, match=path.name):
+        checkpoints.load_run(path, model, ema.model, optimizer)

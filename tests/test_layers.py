@@ -45,6 +45,8 @@ MAY_IMPORT = {
     "losses": MATHS | {"process"},
     "training": {"checkpoints"},
     "checkpoints": set(),
+    "judge": {"nets"},
+    "pretrained": {"checkpoints", "nets"},
     "lab": ON_ALL | {"nets", "metrics", "toys", "data", "losses", "training", "checkpoints"},
     "__init__": ON_ALL | {"nets", "metrics", "toys", "data", "losses", "training", "checkpoints"},
 }

@@ -3,8 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles import normal
+from torch.testing import assert_close
 
-from diffusion_core.nets import MLP, UNet, timestep_embedding
+from diffusion_core.nets import MLP, Classifier, UNet, timestep_embedding
 
 T = 1000
 
@@ -268,6 +270,49 @@ def test_unet_refuses_bad_arguments(arguments, named):
         UNet(**arguments)
 
 
+def labelled_unet() -> UNet:
+    return wake(UNet(widths=(8, 16), heads=2, emb_dim=8, classes=3))
+
+
+def test_a_unet_with_classes_answers_each_label_and_none_differently(device):
+    net = labelled_unet().to(device)
+    x_t = normal(1, 1, 8, 8, dtype=torch.float32).to(device).expand(4, -1, -1, -1)
+    t, y = torch.full((4,), 7, device=device), torch.arange(4, device=device)
+    answers = net(x_t, t, y).flatten(1)
+    gaps = torch.cdist(answers, answers).fill_diagonal_(1)
+    assert (gaps > 1e-3).all()
+    assert net.null_label == 3
+    assert_close(net(x_t[:1], t[:1]).flatten(1), answers[3:], rtol=1e-5, atol=1e-5)
+
+
+def test_every_label_learns_and_the_other_weights_do_not_depend_on_classes():
+    net = labelled_unet()
+    x_t = normal(3, 1, 8, 8, dtype=torch.float32)
+    net(x_t, torch.tensor([1, 5, 9]), torch.tensor([0, 1, 3])).square().mean().backward()
+    moved = net.label.weight.grad.abs().sum(1) > 0
+    assert moved.tolist() == [True, True, False, True]
+    plain, told = UNet(widths=(8, 16)), UNet(widths=(8, 16), classes=3)
+    weights = {name: w for name, w in told.state_dict().items() if name != "label.weight"}
+    assert_close(weights, dict(plain.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("y", "named"),
+    [
+        (torch.tensor([0, 4]), "0..3"),
+        (torch.tensor([-1, 0]), "0..3"),
+        (torch.tensor([0]), r"y must be \(2,\)"),
+        (torch.tensor([0.0, 1.0]), "whole number"),
+    ],
+)
+def test_a_unet_refuses_other_labels(y, named):
+    x_t, t = normal(2, 1, 8, 8, dtype=torch.float32), torch.tensor([1, 2])
+    with pytest.raises(ValueError, match=named):
+        labelled_unet()(x_t, t, y)
+    with pytest.raises(ValueError, match="y must be"):
+        UNet(widths=(8, 16))(x_t, t, torch.tensor([0, 1]))
+
+
 def test_every_pixel_sees_every_pixel():
     """Attention at the coarsest level carries a change in one corner to the opposite one."""
     net, shape = build("unet")
@@ -286,3 +331,81 @@ def test_unet_gives_the_same_answer_in_channels_last():
         expected = net(x_t, t)
         net = net.to(memory_format=torch.channels_last)
         torch.testing.assert_close(net(x_t, t), expected, rtol=1e-4, atol=1e-5)
+
+
+# --- the classifier ------------------------------------------------------------------------------
+
+
+def pictures(size, seed=4):
+    return torch.rand(size, 1, 28, 28, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@devices
+def test_classifier_returns_logits_and_features(device):
+    net = Classifier().to(device)
+    x = pictures(3).to(device)
+    for out, width in [(net(x), 10), (net.features(x), 64)]:
+        assert out.shape == (3, width)
+        assert out.dtype == x.dtype and out.device == x.device
+        assert out.isfinite().all()
+
+
+def test_classifier_logits_are_a_linear_map_of_its_features():
+    """Least squares from the features and a constant to the logits leaves nothing."""
+    net, x = Classifier().eval(), pictures(200)
+    with torch.no_grad():
+        features, logits = net.features(x).double(), net(x).double()
+    features = torch.cat([features, torch.ones(200, 1)], dim=1)
+    fitted = features @ torch.linalg.lstsq(features, logits, driver="gelsd").solution
+    torch.testing.assert_close(fitted, logits, rtol=0, atol=2e-5)
+    constant = logits.mean(0).expand_as(logits)
+    assert (constant - logits).abs().max() > 2e-3  # so the fit says something
+
+
+def test_classifier_has_three_convolutions_that_end_at_64_channels_of_7_by_7():
+    net, seen = Classifier(), []
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(lambda m, given, out: seen.append((m, given[0], out)))
+    net(pictures(2))
+    kinds = [type(module).__name__ for module, _, _ in seen]
+    assert kinds == ["Conv2d"] * 3 + ["Linear"] * 2
+    assert seen[3][1].shape == (2, 64 * 7 * 7) and seen[3][2].shape == (2, 64)
+
+
+def test_classifier_weights_follow_from_the_seed_alone():
+    before = torch.get_rng_state()
+    first = Classifier(seed=5)
+    torch.testing.assert_close(torch.get_rng_state(), before, rtol=0, atol=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(123)
+        again = Classifier(seed=5)
+    torch.testing.assert_close(dict(again.state_dict()), dict(first.state_dict()), rtol=0, atol=0)
+    pairs = zip(first.parameters(), Classifier(seed=6).parameters(), strict=True)
+    assert any(not torch.equal(one, two) for one, two in pairs)
+
+
+@devices
+def test_in_evaluation_an_image_does_not_see_its_batch(device):
+    net, x = Classifier().to(device).eval(), pictures(5).to(device)
+    with torch.no_grad():
+        together, features = net(x), net.features(x)
+        alone = torch.cat([net(x[i : i + 1]) for i in range(5)])
+        features_alone = torch.cat([net.features(x[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features, features_alone, rtol=1e-4, atol=1e-5)
+
+
+@devices
+def test_classifier_learns_ten_pictures_by_heart(device):
+    net, x = Classifier().to(device), pictures(10).to(device)
+    labels = torch.arange(10, device=device).flip(0)
+    for _ in range(30):
+        net.zero_grad()
+        F.cross_entropy(net(x), labels).backward()
+        without = [name for name, p in net.named_parameters() if not p.grad.any()]
+        assert without == []
+        with torch.no_grad():
+            for p in net.parameters():
+                p -= 0.05 * p.grad
+    assert (net(x).argmax(1) == labels).all()

@@ -116,7 +116,8 @@ def test_two_to_four_exercises_each_with_a_folded_solution(source):
     solved = build.lesson(source, solved=True)
     folded = [c for c in starters.cells if c.source.startswith("<details><summary>Solution")]
     changed = [a for a, b in zip(starters.cells, solved.cells, strict=True) if a.source != b.source]
-    assert 2 <= len(folded) <= 4
+    most = 12 if source.stem == "14_bug_museum" else 4  # there, one for each exhibit
+    assert 2 <= len(folded) <= most
     assert len(changed) == len(folded)
 
 

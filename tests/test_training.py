@@ -311,3 +311,129 @@ def test_train_updates_the_ema_after_each_step():
     )  # fmt: skip
     assert ema.model.w.item() > 0
     assert_close(ema.model.w, follow.model.w, rtol=1e-6, atol=0)
+
+
+# train(optimizer=, rate=)
+
+
+def test_warmup_cosine_rises_then_falls_as_half_a_cosine():
+    f = dc.warmup_cosine
+    line = torch.linspace(0, 1, 401, dtype=torch.float64).tolist()
+    values = torch.tensor([f(x) for x in line], dtype=torch.float64)
+    assert isinstance(f(0.3), float) and ((values >= 0) & (values <= 1)).all()
+    top = line.index(0.05)
+    assert (values[: top + 1].diff() > 0).all() and (values[top:].diff() < 0).all()
+    assert f(0.05) > 0.99 and f(1.0) == pytest.approx(0, abs=1e-12)
+    # The half cosine of the whole run: f(1/2) = 1/2 and f'' = -pi^2 (f - 1/2), by differences.
+    fall, h = values[top:], line[1]
+    second = (fall[2:] - 2 * fall[1:-1] + fall[:-2]) / h**2
+    assert_close(second, math.pi**2 * (0.5 - fall[1:-1]), rtol=0, atol=1e-3)
+    assert f(0.5) == pytest.approx(0.5)
+
+
+def plain(model):
+    """Gradient descent whose own rate is not to be used."""
+    return torch.optim.SGD(model.parameters(), lr=123.0)
+
+
+def test_the_rate_is_lr_times_rate_of_the_fraction():
+    """On (w - 3)^2, each step of gradient descent multiplies the error by 1 - 2 lr rate."""
+    model, asked = Weight(), []
+
+    def rate(fraction):
+        asked.append(fraction)
+        return 0.2 + fraction
+
+    dc.train(
+        model, distance, batches(), steps=20, lr=0.1, rate=rate, optimizer=plain(model),
+        clip_norm=1e9,
+    )  # fmt: skip
+    assert len(asked) == 20 and 0 <= asked[0] < asked[-1] <= 1
+    assert_close(torch.tensor(asked).diff(), torch.full((19,), 1 / 20), rtol=1e-4, atol=0)
+    left = math.prod(1 - 0.2 * (0.2 + fraction) for fraction in asked)
+    assert_close(model.w.item(), 3 - 3 * left, rtol=1e-5, atol=0)
+
+
+def test_with_seconds_the_fraction_is_of_the_time():
+    asked = []
+    dc.train(Weight(), distance, batches(), seconds=0.2, rate=lambda f: asked.append(f) or 1.0)
+    assert asked == sorted(asked) and 0 <= asked[0] < 0.5 < asked[-1] <= 1
+
+
+def test_the_default_rate_is_warmup_cosine():
+    ends = []
+    for options in ({}, {"rate": dc.warmup_cosine}, {"rate": lambda fraction: 1.0}):
+        model = Weight()
+        dc.train(model, distance, batches(), steps=25, lr=0.1, **options)
+        ends.append(model.w.item())
+    assert ends[0] == ends[1] != ends[2]
+
+
+def test_the_default_optimizer_is_adamw():
+    ends = []
+    for given in (False, True):
+        model = Weight()
+        optimizer = torch.optim.AdamW(model.parameters()) if given else None
+        dc.train(model, distance, batches(), steps=25, lr=0.1, optimizer=optimizer)
+        ends.append(model.w.item())
+    assert_close(*ends, rtol=1e-5, atol=0)
+
+
+def test_a_given_optimizer_keeps_its_moments():
+    """Two runs of 8 steps with one optimizer are one of 16, to the bit; with two, they differ."""
+
+    def run(*steps, shared=True):
+        model = Weight()
+        optimizer = torch.optim.AdamW(model.parameters())
+        for n in steps:
+            if not shared:
+                optimizer = torch.optim.AdamW(model.parameters())
+            dc.train(
+                model, distance, batches(), steps=n, lr=0.1, optimizer=optimizer,
+                rate=lambda fraction: 1.0, clip_norm=1e9,
+            )  # fmt: skip
+        return model.w.item()
+
+    assert run(8, 8) == run(16) != run(8, 8, shared=False)
+
+
+def test_a_batch_of_several_tensors_is_handed_to_the_loss_as_it_is(device):
+    x0, y = normal(4, 1, dtype=torch.float32), torch.arange(4)
+    seen = []
+
+    def loss(model, *batch):
+        seen.append(batch)
+        return distance(model, batch[0])
+
+    dc.train(Weight().to(device), loss, itertools.repeat((x0, y)), steps=2)
+    for batch in seen:
+        assert_close(batch, (x0.to(device), y.to(device)), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="batch must hold finite numbers"):
+        dc.train(Weight(), loss, itertools.repeat((x0 * math.nan, y)), steps=2)
+
+
+def test_every_group_of_a_given_optimizer_is_trained():
+    model = initialised(lambda: nn.Linear(2, 2))
+    before = [p.detach().clone() for p in model.parameters()]
+    groups = [{"params": [p], "lr": 9.0} for p in model.parameters()]
+    x = normal(8, 2, dtype=torch.float32)
+    dc.train(
+        model, lambda m, x: m(x).square().mean(), itertools.repeat(x), steps=1, lr=0.5,
+        rate=lambda fraction: 1.0, optimizer=torch.optim.SGD(groups), clip_norm=1e9,
+    )  # fmt: skip
+    twin = initialised(lambda: nn.Linear(2, 2))
+    twin(x).square().mean().backward()
+    for start, gradient, end in zip(before, twin.parameters(), model.parameters(), strict=True):
+        assert_close(end.detach(), start - 0.5 * gradient.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_an_interrupt_keeps_the_moments_of_a_given_optimizer():
+    model = Weight()
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def data():
+        yield from itertools.islice(batches(), 4)
+        raise KeyboardInterrupt
+
+    history = dc.train(model, distance, data(), steps=10, lr=0.1, optimizer=optimizer)
+    assert history.interrupted and optimizer.state[model.w]["step"] == 4

@@ -2,6 +2,7 @@
 
 import html
 import inspect
+import secrets
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -36,19 +37,18 @@ def check(name: str, answer: Callable | float | Tensor | None) -> None:
     A function is called on fresh random cases, on every device; a number needs four digits.
     Raises ValueError for an exercise that does not exist.
     """
-    generator = torch.Generator()
-    generator.seed()
-    _say(verdict(find(name), answer, generator))
+    fresh = torch.Generator().manual_seed(secrets.randbits(63))
+    say(verdict(find(name), answer, fresh))
 
 
 def hint(name: str) -> None:
     """Show one more hint for exercise "NN.k" each time it is called."""
     hints = find(name).hints
     if _shown[name] == len(hints):
-        _say("○ No more hints: the solution is folded under the exercise.")
+        say("○ No more hints: the solution is folded under the exercise.")
         return
     _shown[name] += 1
-    _say(f"○ Hint {_shown[name]} of {len(hints)}: {hints[_shown[name] - 1]}")
+    say(f"○ Hint {_shown[name]} of {len(hints)}: {hints[_shown[name] - 1]}")
 
 
 def verdict(exercise: Exercise, answer: object, generator: torch.Generator) -> str:
@@ -158,7 +158,8 @@ def _description(truth: Callable, case: tuple) -> str:
     return f" This was with {', '.join(parts + sorted(devices))}." if parts else ""
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Show a sentence that begins with ✓, ✗ or ○, in the colour of that sign."""
     style = f"border-left: 4px solid {COLOURS[text[0]]}; padding-left: 0.6em"
     page = f'<p role="status" style="{style}">{html.escape(text, quote=False)}</p>'
     display({"text/plain": text, "text/html": page}, raw=True)

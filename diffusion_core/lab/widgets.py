@@ -9,7 +9,6 @@ import html
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import ipywidgets
 import numpy as np
@@ -19,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-WIDE = {"description_width": "9em"}
+WIDE = {"description_width": "11em"}
 
 
 def slider(name: str, low: int, high: int, value: int, step: int = 1) -> ipywidgets.IntSlider:
@@ -43,8 +42,8 @@ class Explorer(ipywidgets.VBox):
     `update(**values)` gets one value for each control by its name, changes the `artists` of the
     figure and returns one sentence with the current values. Nothing else of the figure may
     change: its axes, limits and labels are drawn once. An exception, in `update` or in drawing,
-    is shown in the place of the sentence; the next move draws again. `play` names a slider that gets a
-    play button.
+    is shown in the place of the sentence; the next move draws again. `play` names a slider that
+    gets a play button.
     """
 
     def __init__(
@@ -60,8 +59,6 @@ class Explorer(ipywidgets.VBox):
         self.sentence, self.png = "", b""
         for artist in self.artists:
             artist.set_animated(True)
-            if isinstance(artist, Line2D):
-                _take_tensors(artist)
         fig.canvas.draw()
         fig.set_layout_engine("none")  # the layout is settled; drawing again would be slower
         fig.canvas.draw()
@@ -95,6 +92,8 @@ class Explorer(ipywidgets.VBox):
         canvas = self.figure.canvas
         canvas.restore_region(self._background)
         for artist in self.artists:
+            if isinstance(artist, Line2D):  # arrays: it goes through a tensor number by number
+                artist.set_data(*map(np.asarray, artist.get_data()))
             self.figure.draw_artist(artist)
         self.png = _png(canvas)
 
@@ -113,17 +112,6 @@ class Explorer(ipywidgets.VBox):
 _WHOLE = 'decoding="sync" style="max-width: 100%; height: auto"'
 
 
-def _take_tensors(line: Line2D) -> None:
-    """Let a line take tensors as arrays: matplotlib goes through a tensor number by number."""
-    for name in ("set_xdata", "set_ydata"):
-        set_data = getattr(line, name)
-        setattr(line, name, partial(_call_with_array, set_data))
-
-
-def _call_with_array(set_data: Callable, values: object) -> None:
-    set_data(np.asarray(values))
-
-
 def _png(canvas: FigureCanvasAgg) -> bytes:
     """Encode what a canvas holds as PNG, without filters: in a quarter of Pillow's time."""
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
@@ -139,11 +127,13 @@ def _png(canvas: FigureCanvasAgg) -> bytes:
 
 
 def _row() -> ipywidgets.Layout:
-    return ipywidgets.Layout(width="min(100%, 36em)")
+    return ipywidgets.Layout(width="auto", max_width="36em")
 
 
 def _play_button(control: ipywidgets.IntSlider) -> ipywidgets.Play:
     """Return a play button that moves a slider; they are joined in the browser."""
-    button = ipywidgets.Play(value=control.value, min=control.min, max=control.max, interval=100)
+    button = ipywidgets.Play(
+        value=control.value, min=control.min, max=control.max, step=control.step, interval=100
+    )
     ipywidgets.jslink((button, "value"), (control, "value"))
     return button

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_core.checks import check_count
 from diffusion_core.nets.embeddings import timestep_embedding
 
 GROUPS = 8  # GroupNorm normalises each example in 8 groups of channels: it never sees the batch
@@ -103,6 +104,7 @@ class UNet(nn.Module):
     patch: the stem folds each patch x patch square into channels, so that the dearest layers work
     on patch^2 fewer pixels; the end unfolds it. 1 leaves the image as it is.
     No activation follows the last layer, which starts at zero: a new net answers 0.
+    classes: how many labels y (B,) it can be told; without y it gets null_label = classes.
 
     x_t: (B, in_channels, H, W), t: (B,) integers. Raises ValueError for any other shape, or if
     patch * 2**(len(widths) - 1) does not divide H and W. The weights follow from seed alone.
@@ -117,17 +119,21 @@ class UNet(nn.Module):
         *,
         heads: int = 4,
         emb_dim: int = 128,
+        classes: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         _check_sizes(in_channels, widths, patch, heads)
+        check_count("classes", classes, lowest=0)
         self.in_channels = in_channels
         self.patch = patch
         self.factor = patch * 2 ** (len(widths) - 1)  # what H and W must be divisible by
         self.emb_dim = emb_dim
+        self.null_label = classes
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # the CPU's only: weights are drawn there
             self._build(in_channels * patch**2, widths, heads)
+            self.label = nn.Embedding(classes + 1, emb_dim) if classes else None
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -146,9 +152,11 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, fine)
         self.last = nn.Conv2d(fine, folded, 3, padding=1)
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        self._check_input(x_t, t)
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        self._check_input(x_t, t, y)
         emb = self.time(timestep_embedding(t, self.emb_dim))  # (B, emb_dim)
+        if self.label is not None:
+            emb = emb + self.label(torch.full_like(t, self.null_label) if y is None else y)
         h = self.stem(F.pixel_unshuffle(x_t, self.patch))  # (B, widths[0], H/patch, W/patch)
         skips = []
         for block, down in zip(self.down_blocks, self.downs, strict=True):
@@ -162,7 +170,7 @@ class UNet(nn.Module):
         h = self.last(F.silu(self.norm(h)))  # (B, in_channels * patch^2, H/patch, W/patch)
         return F.pixel_shuffle(h, self.patch)  # (B, in_channels, H, W)
 
-    def _check_input(self, x_t: Tensor, t: Tensor) -> None:
+    def _check_input(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> None:
         shape = tuple(x_t.shape)
         if x_t.ndim != 4 or x_t.shape[1] != self.in_channels:
             raise ValueError(f"x_t must be (B, {self.in_channels}, H, W), but it is {shape}")
@@ -173,6 +181,14 @@ class UNet(nn.Module):
             )
         if t.shape != x_t.shape[:1]:
             raise ValueError(f"t must be ({len(x_t)},), one step per image, not {tuple(t.shape)}")
+        if y is None:
+            return
+        if y.shape != t.shape or y.is_floating_point():
+            given = f"{y.dtype} {tuple(y.shape)}"
+            raise ValueError(f"y must be ({len(x_t)},), one whole number per image, not {given}")
+        if self.label is None or y.min() < 0 or y.max() > self.null_label:
+            known = f"0..{self.null_label}, the last for none" if self.label else "None: classes=0"
+            raise ValueError(f"y must be {known}, not {int(y.min())}..{int(y.max())}")
 
 
 def _check_sizes(in_channels: int, widths: tuple[int, ...], patch: int, heads: int) -> None:

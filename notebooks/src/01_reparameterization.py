@@ -9,7 +9,7 @@
 # - merge independent noises into one, and say why variances add and standard deviations do not;
 # - recognise a wrong noise by its mean and its variance.
 #
-# **You need** PyTorch tensors and autograd (`backward`, `torch.autograd.grad`), and the mean and the variance of a random number. **Time**: about 35 minutes.
+# **You need** PyTorch tensors and autograd (`backward`, `torch.autograd.grad`), and the mean and the variance of a random number. **Time**: about 45 minutes. In the code, `dc` is the package of this course, `lab` draws its figures and checks your answers, and `rng` is the source of chance; its seed is fixed, so the numbers repeat.
 
 # %%
 import math
@@ -27,13 +27,13 @@ torch.set_default_dtype(torch.float64)  # the checks below compare many digits
 #
 # A **sample**, or a draw, is one number that came up at random. Where it is likely to come up is told by a **density**: a curve that is high where draws are frequent, with area 1 under it. Below are 2 000 draws, and the density they come from.
 #
-# This bell is the **Gaussian**, or normal distribution. Two numbers fix it:
+# The density has the shape of a bell. This one is the **Gaussian**, or normal distribution. Two numbers fix it:
 # - the **mean** $\mu$ ("mu"), where its centre lies;
 # - the **variance** $\sigma^2$, the mean squared distance from the centre.
 #
 # The root of the variance, $\sigma$ ("sigma"), is the **standard deviation**: the width of the bell. We write $x \sim N(\mu, \sigma^2)$, "x is drawn from the Gaussian with mean $\mu$ and variance $\sigma^2$".
 #
-# `dc.Gaussian(mean, var)` is the pair of the *mean* and the *variance*. In this course `var` is always a variance and `std` always a standard deviation.
+# `dc.Gaussian(mean, var)` is the pair of the *mean* and the *variance*. Its `sample` makes one draw for each entry of the mean, so 2 000 entries give 2 000 draws. In this course `var` is always a variance and `std` always a standard deviation.
 
 # %%
 bell = dc.Gaussian(torch.tensor(1.0), torch.tensor(0.25))  # so sigma is 0.5
@@ -44,7 +44,7 @@ density = bell.log_prob(axis).exp()
 fig, (ax,) = lab.figure(width=7, height=3)
 ax.hist(draws, bins=40, density=True, color=lab.SKY, label="2 000 draws")
 ax.plot(axis, density, color=lab.BLACK, label="density")
-ax.axvspan(0.5, 1.5, color=lab.ORANGE, alpha=0.3, zorder=0, label="mean ± one standard deviation")
+ax.axvspan(0.5, 1.5, color=lab.ORANGE, alpha=0.3, label="mean ± one standard deviation")
 ax.set(xlabel="x", ylabel="density")
 ax.legend(fontsize="small")
 lab.show(fig, "2 000 draws of N(1, 0.25) as a histogram: it follows the bell of the density.")
@@ -56,7 +56,7 @@ lab.show(fig, "2 000 draws of N(1, 0.25) as a histogram: it follows the bell of 
 #
 # `log_prob` returns its natural logarithm, $\log p(x) = -\tfrac12\big[(x-\mu)^2/\sigma^2 + \log(2\pi\sigma^2)\big]$.
 #
-# We check it without the formula. An integral is a sum over a fine grid, times the step of the grid. So we can compute the area under the curve, its mean and its variance. They should be 1, $\mu$ and $\sigma^2$. Torch has a normal distribution too; that one wants the *standard deviation*.
+# Two checks. An integral is nearly a sum over a fine grid, times the step of the grid. So we can compute the area under the curve, its mean $\int x\,p(x)\,dx$, and its variance. They should be 1, $\mu$ and $\sigma^2$. And torch has a normal distribution too, which must have the same $\log p$; that one wants the *standard deviation*.
 
 # %%
 step = axis[1] - axis[0]
@@ -91,7 +91,7 @@ print("does Normal(mu, sigma).sample() know where it came from?", x.requires_gra
 # %% [markdown]
 # `torch.normal` answers 0, without a warning, and `sample()` of torch's `Normal` has no gradient at all.
 #
-# Neither is a bug. A draw is like a die: a number comes up. "What would have come up if $\mu$ had been a little larger?" has no answer, because nothing says which draw of the other distribution belongs to this one. There is no formula from $\mu$ to $x$ that one could differentiate.
+# Neither is a bug. A draw is like a die: a number comes up. "What would have come up if $\mu$ had been a little larger?" has no answer: with a larger $\mu$ one would throw again. There is no formula from $\mu$ to $x$ that one could differentiate.
 #
 # ## 3. Move the die out
 #
@@ -101,7 +101,7 @@ print("does Normal(mu, sigma).sample() know where it came from?", x.requires_gra
 #
 # This is the **reparameterization trick**. All chance is in $\epsilon$, and for a given $\epsilon$, $x$ is an ordinary function of $\mu$ and $\sigma$.
 #
-# Is this $x$ still a draw from $N(\mu, \sigma^2)$? For any number $a$, with $\sigma > 0$, $x \le a$ happens exactly when $\epsilon \le (a-\mu)/\sigma$. Write $\Phi(u)$ for the probability that $\epsilon \le u$. Then the probability of $x \le a$ is $\Phi\big((a-\mu)/\sigma\big)$. This probability is the area under the density of $x$ to the left of $a$, so its slope in $a$ is the height of the density at $a$. Torch has $\Phi$ as `torch.special.ndtr`. Autograd takes the slope, and we compare it with the Gaussian's density.
+# Is this $x$ still a draw from $N(\mu, \sigma^2)$? For any number $a$, with $\sigma > 0$, $x \le a$ happens exactly when $\epsilon \le (a-\mu)/\sigma$. Write $\Phi(u)$ for the probability that $\epsilon \le u$. Then the probability of $x \le a$ is $\Phi\big((a-\mu)/\sigma\big)$. This probability is the area under the density of $x$ to the left of $a$, so its slope in $a$ is the height of the density at $a$. Torch has $\Phi$ as `torch.special.ndtr`. Autograd takes the slope, for $\mu = 1$ and $\sigma = 0.5$, and we compare it with the density of `bell`.
 
 # %%
 a = torch.linspace(-1, 3, 401, requires_grad=True)
@@ -116,7 +116,7 @@ print("1 + 0.5 eps has the density of N(1, 0.25), on the whole grid")
 # $$\frac{\partial}{\partial\mu}\,\mathbb E[f(x)] = \mathbb E\big[f'(\mu+\sigma\epsilon)\big], \qquad
 # \frac{\partial}{\partial\sigma}\,\mathbb E[f(x)] = \mathbb E\big[f'(\mu+\sigma\epsilon)\;\epsilon\big].$$
 #
-# The mean over some draws of what stands in the brackets is the **pathwise** estimate: the gradient follows the path from $\mu$ through $x$ to $f$. Here it is from scratch. Each draw gets its own copy of $\mu$ and $\sigma$, so that we see the gradient of each draw.
+# The mean over some draws of what stands in the brackets is the **pathwise** estimate: the gradient follows the path from $\mu$ through $x$ to $f$. Here it is from scratch. Each draw gets its own copy of $\mu$ and $\sigma$. A copy stands in one term of the sum only, so its gradient is the gradient of that draw.
 
 
 # %%
@@ -136,7 +136,7 @@ def pathwise(f, mu, sigma, eps):
 # | $x^2$ | $\mu^2 + \sigma^2$ |
 # | $\sin(20x)$ | $\sin(20\mu)\; e^{-200\sigma^2}$ |
 #
-# Section 8 derives the second one. Here both are checked by an integral on a grid.
+# Section 8 derives the second one. Here both are checked by an integral on a grid. The bell is narrow, $\sigma = 0.05$: over a wide one the waves of the sine cancel, and its mean is nearly 0 for every $\mu$.
 
 # %%
 functions = {"x^2": lambda x: x**2, "sin(20x)": lambda x: torch.sin(20 * x)}
@@ -155,7 +155,7 @@ for name, f in functions.items():
     print(f"{name:8s}  true gradients: {true[name][0]:8.4f} by mu, {true[name][1]:8.4f} by sigma")
 
 # %% [markdown]
-# How near must an estimate come? A mean over $n$ draws misses the true mean by chance. The size of that miss is the **standard error**: the standard deviation of one draw, divided by $\sqrt n$. Five standard errors are as good as never exceeded, so that is our bound, here and in the whole course.
+# How near must an estimate come? A mean over $n$ draws misses the true mean by chance. The typical size of that miss is the **standard error**: the standard deviation of one of the $n$ values, divided by $\sqrt n$. (Variances add, see section 8. So the sum has $n$ times the variance of one value, and the mean, a sum divided by $n$, has $1/n$ of it.) A Gaussian miss exceeds five standard errors less than once in a million times, so five is our bound, here and in the whole course.
 
 
 # %%
@@ -179,11 +179,11 @@ for name, f in functions.items():
 #
 # ## 4. Move it yourself
 #
-# Below, 2 000 values of $\epsilon$ were drawn once and stay fixed. Drag $\mu$ and $\sigma$. On the left, nine of the dice are joined to the draws they become. Moving $\mu$ moves every draw by the same amount: $\partial x/\partial\mu = 1$. Moving $\sigma$ moves a draw the more, the farther its $\epsilon$ is from 0: $\partial x/\partial\sigma = \epsilon$. On the right, the density follows.
+# Below, 2 000 values of $\epsilon$ were drawn once and stay fixed. Drag $\mu$ and $\sigma$; the sliders have whole numbers, so both come in tenths. On the left, nine of the dice are joined to the draws they become. Moving $\mu$ moves every draw by the same amount: $\partial x/\partial\mu = 1$. Moving $\sigma$ moves a draw the more, the farther its $\epsilon$ is from 0: $\partial x/\partial\sigma = \epsilon$. On the right is the density, with the same draws below it. (How high a point lies means nothing; the points are spread so that one sees them.)
 
 # %%
 dice = torch.randn(2000, generator=rng)
-height = 0.15 * torch.rand(2000, generator=rng)  # spreads the points, so that one sees them
+height = 0.15 * torch.rand(2000, generator=rng)
 nine = dice.sort().values[100::225]  # from small to large
 fig, (left, right) = lab.figure(2, width=9, height=3.4)
 left.plot(dice, 1 + height, "o", ms=2, mew=0, alpha=0.6, color=lab.ORANGE)
@@ -195,7 +195,7 @@ right.set(xlim=(-6, 6), ylim=(-0.2, 1.4), xlabel="x", ylabel="density")
 (points,) = right.plot(dice, -height, "o", ms=2, mew=0, alpha=0.6, color=lab.BLUE)
 
 # %% [markdown]
-# The function below moves the picture. `nan` is "not a number", and a line has a gap there: so nine lines are one artist.
+# The function below moves the picture. `nan` is "not a number", and a line has a gap there, so one `plot` holds all nine lines.
 
 
 # %%
@@ -223,13 +223,13 @@ lab.Explorer(fig, [moved, points, joined, bell_curve], explore_normal, controls)
 # %% [markdown]
 # ## 5. The package's version
 #
-# `Gaussian.sample` is equation (1), with the standard deviation as the root of the variance. `standard_normal` draws $\epsilon$ in the shape of the mean.
+# `Gaussian.sample` is equation (1), with the standard deviation as the root of the variance. `standard_normal` draws $\epsilon$ in the shape of the mean. $N(0, I)$ means that every entry is an independent draw from $N(0, 1)$.
 
 # %%
 lab.show_source(dc.Gaussian.sample, dc.standard_normal)
 
 # %% [markdown]
-# The same die, from scratch and by the package: the same draws, and the same gradients. A Gaussian holds its variance, so our draw starts from the variance too.
+# The same die, from scratch and by the package: the same draws, and the same gradients. A Gaussian holds its variance, so our draw starts from the variance too. `manual_seed(1)` restarts the generator, so both get the same $\epsilon$. In torch's own `Normal` the trick is called `rsample`.
 
 # %%
 mean = torch.tensor([0.5, -1.0, 2.0], requires_grad=True)
@@ -243,6 +243,7 @@ torch.testing.assert_close(
     rtol=0,
     atol=1e-12,
 )
+assert torch.distributions.Normal(mean, var.sqrt()).rsample().requires_grad
 print("from scratch and by the package: the same draws, the same gradients")
 
 # %% [markdown]
@@ -252,7 +253,7 @@ print("from scratch and by the package: the same draws, the same gradients")
 #
 # 1. A mean is an integral, $\mathbb E[f(x)] = \int f(x)\,p(x)\,dx$, and $\mu$ stands only in $p$. So $\displaystyle\frac{\partial}{\partial\mu}\mathbb E[f(x)] = \int f(x)\,\frac{\partial p(x)}{\partial\mu}\,dx$.
 # 2. The slope of a logarithm is $\displaystyle\frac{\partial \log p}{\partial\mu} = \frac1p\,\frac{\partial p}{\partial\mu}$. Solved for the last factor: $\displaystyle\frac{\partial p}{\partial\mu} = p\,\frac{\partial\log p}{\partial\mu}$.
-# 3. Put that in: $\displaystyle\int f(x)\,\frac{\partial\log p(x)}{\partial\mu}\,p(x)\,dx$. There is $p$ again, so this is a mean over draws. The slope of $\log p$ at each draw is weighed with $f(x)$:
+# 3. Put that in: $\displaystyle\int f(x)\,\frac{\partial\log p(x)}{\partial\mu}\,p(x)\,dx$. There is $p$ again, so this is a mean over draws. The slope of $\log p$ at each draw is multiplied by $f(x)$, its weight:
 #
 # $$\frac{\partial}{\partial\mu}\,\mathbb E[f(x)] = \mathbb E\Big[f(x)\;\frac{\partial\log p(x)}{\partial\mu}\Big], \qquad\text{and the same with } \sigma.$$
 #
@@ -287,7 +288,7 @@ for name, f in functions.items():
 #
 # ## 7. Which is less noisy?
 #
-# An estimate is the better, the smaller its variance: with a tenth of the variance, a tenth of the draws is enough.
+# Both ways have the right mean, so the one with the smaller variance is better: with a tenth of the variance, a tenth of the draws gives the same standard error.
 #
 # **Predict, then run.** The next cell measures the variance of one draw's gradient by $\mu$, for $\mu = 0.3$ and $\sigma = 1$. Which way wins for $x^2$? Which for $\sin(20x)$? Decide before you run it.
 
@@ -305,7 +306,7 @@ assert spread["sin(20x)", pathwise] > spread["sin(20x)", score_function]
 # For $x^2$ the pathwise estimate wins, for $\sin(20x)$ it loses by far. Why?
 #
 # - The **pathwise** estimate is the *slope* $f'(x)$. For $\sin(20x)$ the slope is $20\cos(20x)$. It jumps between −20 and 20 from draw to draw, and as $\cos^2$ is one half on average, its mean square is about $400/2 = 200$. The wiggles cancel in the mean, but not in the variance.
-# - The **score-function** estimate is the *value* $f(x)$, times $\epsilon/\sigma$. The values of $\sin(20x)$ lie between −1 and 1, so nothing large comes in. The values of $x^2$ can be large, and they are multiplied by a random sign. And $\sigma$ is below the line: with a narrow bell this estimate gets noisy.
+# - The **score-function** estimate is the *value* $f(x)$, times $\epsilon/\sigma$. The values of $\sin(20x)$ lie between −1 and 1, so nothing large comes in. The values of $x^2$ can be large, and they are multiplied by a random sign. And it is divided by $\sigma$: with a narrow bell this estimate gets noisy.
 #
 # So the second way should lose for $\sin(20x)$ too, once $\sigma$ is small. The figure shows the measured variance for many $\sigma$.
 
@@ -322,26 +323,27 @@ for ax, (name, f) in zip(axes, functions.items(), strict=True):
     ax.legend()
     smaller = path < score
     assert smaller.all() if name == "x^2" else (smaller[0] and not smaller[-1])
-lab.show(fig, "x^2: pathwise is always less noisy. sin(20x): pathwise wins for small sigma only.")
+lab.show(
+    fig, "x^2: pathwise is less noisy at each sigma. sin(20x): pathwise wins for small sigma only."
+)
 
 # %% [markdown]
-# A smooth loss changes little within the width of the noise. That is the case in diffusion models and in most networks, so the pathwise way is the usual one.
+# So what counts is how fast $f$ wiggles within the width of the bell. The losses of networks seldom wiggle that fast, so the pathwise way is the usual one.
 #
-# The second way has one more use. A real die has six faces, and no formula $\mu + \sigma\epsilon$ moves a face a little. Its probabilities do have a slope. So the answer to the title is: shift and stretch the die where you can; where you cannot, weigh the draws.
+# The second way has one more use. A real die has six faces, and no formula $\mu + \sigma\epsilon$ moves a face a little. But a loaded die can be loaded a little more: its probabilities have a slope. So the answer to the title is: shift and stretch the die where you can; where you cannot, weigh the draws.
 #
-# Try it. Each estimate below is a mean of some draws, and there are 500 estimates of each kind. The histograms show by how much they miss the true gradient. (What lies farther out than 15 is counted in the outermost bars.)
+# Try it. Each estimate below is a mean of some draws, and there are 500 estimates of each kind. The histograms show by how much they miss the true gradient. What lies farther out than 15 is counted in the outermost bars. The typical error is the root of the mean squared miss.
 
 # %%
-many = torch.randn(500, 200, generator=rng)
 centres = torch.linspace(-15, 15, 61)  # of bars half a unit wide
 fig, (ax,) = lab.figure(width=8, height=3.2)
+ax.set(xlabel="estimate minus true gradient by mu", ylabel="share of estimates", ylim=(0, 1))
 lines = {}
 for way, color in ((pathwise, lab.BLUE), (score_function, lab.ORANGE)):
     label = way.__name__.replace("_", " ")
     (lines[way],) = ax.plot(centres, 0 * centres, color=color, label=label, drawstyle="steps-mid")
-    ax.legend()
-    ax.set(xlabel="estimate minus true gradient by mu", ylabel="share of estimates", ylim=(0, 1))
-
+ax.legend()
+many = torch.randn(500, 200, generator=rng)  # a row for each estimate
 
 # %% [markdown]
 # The true gradient comes from the known means in section 3, by autograd. A widget runs without gradients, so the function switches them on.
@@ -408,20 +410,22 @@ lab.show(
 #
 # $$\sigma_1\epsilon_1 + \sigma_2\epsilon_2 \;\text{ has the same distribution as }\; \sqrt{\sigma_1^2+\sigma_2^2}\;\epsilon. \tag{2}$$
 #
-# That the *variances* of independent numbers add is known from probability. That the sum is *Gaussian* again is special. To see it we need a fingerprint of a distribution, its **characteristic function**
+# Why do *variances* add? For independent numbers the mean of a product is the product of the means. If $a$ and $b$ have mean 0, then $\mathbb E[ab] = 0$, and $\mathbb E[(a+b)^2] = \mathbb E[a^2] + 2\,\mathbb E[ab] + \mathbb E[b^2]$ loses its middle term. Standard deviations are the roots, so they do not add.
+#
+# All this holds for any independent noises. That the sum is *Gaussian* again is special. To see it we need a fingerprint of a distribution, its **characteristic function**
 #
 # $$\varphi_x(k) = \mathbb E\big[e^{ikx}\big] = \mathbb E[\cos kx] + i\,\mathbb E[\sin kx],$$
 #
 # where $k$ is any number and $i^2 = -1$. Two distributions with the same $\varphi$ for all $k$ are the same; we take this theorem as given. The fingerprint of the sum now follows in four steps.
 #
-# 1. **One die.** The bell of $N(0,1)$ is $p(\epsilon) = e^{-\epsilon^2/2}/\sqrt{2\pi}$, and its slope is $p'(\epsilon) = -\epsilon\,p(\epsilon)$. Take any smooth $g$ that does not outgrow the bell, so that $g\,p$ is 0 at both far ends. Integration by parts then gives $\mathbb E[\epsilon\,g(\epsilon)] = -\int g\,p'\,d\epsilon = \int g'\,p\,d\epsilon = \mathbb E[g'(\epsilon)]$. Take $g(\epsilon) = e^{ik\epsilon}$, with slope $g' = ik\,e^{ik\epsilon}$. The slope of $\varphi_\epsilon$ in $k$ is then
+# 1. **One die.** The bell of $N(0,1)$ is $p(\epsilon) = e^{-\epsilon^2/2}/\sqrt{2\pi}$, and its slope is $p'(\epsilon) = -\epsilon\,p(\epsilon)$. Take any smooth $g$ that grows more slowly than the bell falls, so that $g\,p$ is 0 at both far ends. Integration by parts then gives $\mathbb E[\epsilon\,g(\epsilon)] = -\int g\,p'\,d\epsilon = \int g'\,p\,d\epsilon = \mathbb E[g'(\epsilon)]$. Take $g(\epsilon) = e^{ik\epsilon}$, with slope $g' = ik\,e^{ik\epsilon}$. The slope of $\varphi_\epsilon$ in $k$ is then
 # $$\varphi_\epsilon'(k) = \mathbb E\big[i\,\epsilon\,e^{ik\epsilon}\big] = i\;\mathbb E\big[ik\,e^{ik\epsilon}\big] = -k\,\varphi_\epsilon(k).$$
-# At $k=0$ the fingerprint is 1. The function $e^{-k^2/2}$ has this slope and this start, and it is the only one: $\varphi_\epsilon(k) = e^{-k^2/2}$.
+# So the product $\varphi_\epsilon(k)\,e^{k^2/2}$ has slope $-k\,\varphi_\epsilon\,e^{k^2/2} + \varphi_\epsilon\,k\,e^{k^2/2} = 0$. At $k=0$ it is 1, hence everywhere: $\varphi_\epsilon(k) = e^{-k^2/2}$.
 # 2. **Shift and stretch.** $\mathbb E\big[e^{ik(\mu+\sigma\epsilon)}\big] = e^{ik\mu}\,\varphi_\epsilon(\sigma k) = e^{ik\mu}\,e^{-\sigma^2k^2/2}$. (For $k = 20$, the part with $i$ is $\mathbb E[\sin 20x] = \sin(20\mu)\,e^{-200\sigma^2}$: the formula of section 3.)
-# 3. **Add.** $e^{ik(a+b)} = e^{ika}\,e^{ikb}$, and for independent numbers the mean of a product is the product of the means: $\varphi_{a+b}(k) = \varphi_a(k)\,\varphi_b(k)$.
+# 3. **Add.** $e^{ik(a+b)} = e^{ika}\,e^{ikb}$, and for independent $a$ and $b$ the mean of this product is again the product of the means: $\varphi_{a+b}(k) = \varphi_a(k)\,\varphi_b(k)$.
 # 4. **Put together.** $\varphi(k) = e^{-\sigma_1^2k^2/2}\,e^{-\sigma_2^2k^2/2} = e^{-(\sigma_1^2+\sigma_2^2)\,k^2/2}$. By step 2 with $\mu = 0$, that is the fingerprint of $\sqrt{\sigma_1^2+\sigma_2^2}\;\epsilon$.
 #
-# With means it is the same: $e^{ik\mu_1}e^{ik\mu_2} = e^{ik(\mu_1+\mu_2)}$, so **means add and variances add**.
+# For noises with means $\mu_1$ and $\mu_2$ the other factors multiply too: $e^{ik\mu_1}e^{ik\mu_2} = e^{ik(\mu_1+\mu_2)}$, so **means add and variances add**.
 #
 # The next cell draws the fingerprint. $\mathbb E[\sin kx]$ is 0 by symmetry, so $\mathbb E[\cos kx]$ is all of it. Dots are means over the draws, and each must lie within 5 standard errors of the curve.
 
@@ -446,7 +450,7 @@ lab.show(
 )
 
 # %% [markdown]
-# Two more checks, of other kinds. The moments, which are means of powers: the variance of the sum must be 1, and the mean of $x^4$ must be 3, as for every $N(0,1)$. And no dice at all: the density of a sum is the **convolution** of the two densities,
+# Two more checks, of other kinds. The moments, which are means of powers: the variance of the sum must be 1, and the mean of $x^4$ must be 3: by step 1 with $g(\epsilon) = \epsilon^3$, $\mathbb E[\epsilon^4] = 3\,\mathbb E[\epsilon^2] = 3$. And no dice at all: the density of a sum is the **convolution** of the two densities,
 #
 # $$p_{a+b}(x) = \int p_a(y)\;p_b(x-y)\;dy,$$
 #
@@ -461,7 +465,7 @@ torch.testing.assert_close(convolved, bells[1.0], rtol=0, atol=1e-12)
 print("the convolution of the bells with std 0.6 and 0.8 is the bell with std 1.0")
 
 # %% [markdown]
-# **Why diffusion needs this.** Lesson 02 adds a little noise to a picture, again and again, often a thousand times. Use (2) again and again: three noises are one, four are one, and a thousand are one. (Each step also shrinks what is there a little. That only changes the $\sigma$ of the noises before it.) So a picture after 500 steps costs one draw, not 500, and training becomes affordable.
+# **Why diffusion needs this.** Lesson 02 adds a little noise to a picture, again and again, often a thousand times. Use (2) again and again: three noises are one, four are one, and a thousand are one. (Each step also shrinks what is there a little. That only makes the $\sigma$ of the earlier noises smaller.) So a picture after 500 steps costs one draw, not 500, and training becomes affordable.
 #
 # ## 9. Predict, then run
 #
@@ -471,7 +475,7 @@ print("the convolution of the bells with std 0.6 and 0.8 is the bell with std 1.
 ends = (0.05 * torch.randn(1000, 5000, generator=rng)).sum(0)
 at_once = math.sqrt(1000 * 0.05**2)
 check_mean(ends**2, at_once**2)
-print(f"5 000 sums of 1000 noises: standard deviation {ends.std():.4f}; by (2): {at_once:.4f}")
+print(f"5 000 sums of 1 000 noises: standard deviation {ends.std():.4f}; by (2): {at_once:.4f}")
 
 # %% [markdown]
 # The *variances* add up: $1000\cdot 0.0025 = 2.5$, and $\sqrt{2.5} \approx 1.58$. Most of the steps undo one another. The spread grows with the root of the number of steps.
@@ -496,9 +500,10 @@ sums = {
 }
 fig, axes = lab.figure(4, width=12, height=2.8, sharey=True)
 for ax, (name, x) in zip(axes, sums.items(), strict=True):
-    ax.hist(x, bins=60, range=(-6, 6), density=True, color=lab.SKY)
+    ax.hist(x, bins=100, range=(-10, 10), density=True, color=lab.SKY)
     ax.plot(line, bells[1.0], color=lab.BLACK, ls="-")
     ax.set(title=name, xlabel="x")
+    # N(0, 1) has mean 0, and the mean of x^2 is 1
     misses = [abs(m.mean()) / (m.std() / math.sqrt(20_000)) for m in (x, x**2 - 1)]
     assert (max(misses) < 5) == (name == "right")
     print(f"{name:15s} mean {x.mean():7.4f}   variance {x.var():7.4f}")
@@ -509,13 +514,15 @@ lab.show(
 )
 
 # %% [markdown]
-# Look at the second picture again. It has the shape of a bell, though a narrow and shifted one: sums of many independent draws look Gaussian, whatever is drawn. Without the black curve beside it you would not notice. The mean and the variance, each with its standard error, find all three mistakes. The package's samplers are tested that way.
+# By hand: `rand` gives the mean $10\sqrt{0.1}/2 \approx 1.58$ and the variance $10\cdot 0.1/12 \approx 0.083$. Without the root the variance is $10\cdot 0.1^2 = 0.1$. Added standard deviations give $(10\sqrt{0.1})^2 = 10$.
+#
+# Look at the second picture again. It has the shape of a bell, though a narrow and shifted one: sums of many independent draws look nearly Gaussian, whatever is drawn, if its variance is finite (the **central limit theorem**). Without the black curve beside it you would not notice. The mean and the variance, each with its standard error, find all three mistakes. The package's samplers are tested that way.
 #
 # ## 11. Exercises
 #
 # `lab.check` compares your answer with the package's. If you are stuck, take the `#` away from `lab.hint`; each run shows one more hint.
 #
-# **Exercise 1.** Write `merge_std(sigma1, sigma2)`: the standard deviation of the sum of two independent noises with these standard deviations. Both are tensors of the same shape.
+# **Exercise 1.** Write `merge_std(sigma1, sigma2)`: the standard deviation of the sum of two independent noises with these standard deviations. Both are tensors of the same shape, and so is the answer.
 
 
 # %%
@@ -542,7 +549,7 @@ lab.check("01.1", merge_std)
 #         return mean + var[:, None] * eps
 # ```
 #
-# There are two mistakes. Repair both.
+# There are two mistakes. Repair both, and return the draws, of shape (B, 2).
 
 
 # %%
@@ -561,7 +568,7 @@ lab.check("01.2", reparameterize)
 # lab.hint("01.2")
 
 # %% [markdown]
-# **Exercise 3. Derive.** `Gaussian` holds the variance, so gradients go to `var`, not to $\sigma$. Write $v$ for the variance: $x = \mu + \sqrt v\;\epsilon$. Work out $\partial x/\partial v$ on paper, and enter it as `slope_of_var(var, eps)`. No autograd; the check uses it. Both arguments are tensors of the same shape.
+# **Exercise 3. Derive.** `Gaussian` holds the variance, so gradients go to `var`, not to $\sigma$. Write $v$ for the variance: $x = \mu + \sqrt v\;\epsilon$. Work out $\partial x/\partial v$ on paper, and enter it as `slope_of_var(var, eps)`. Do not use autograd: the check compares your formula with it. Both arguments are tensors of the same shape, and so is the answer.
 
 
 # %%
@@ -586,7 +593,7 @@ lab.check("01.3", slope_of_var)
 # 2. Written as $x = \mu + \sigma\epsilon$, with all chance in $\epsilon$, it passes gradients to $\mu$ and $\sigma$, and their mean over draws is the gradient of $\mathbb E[f(x)]$.
 # 3. The score-function estimate needs only values of $f$; it is noisier for smooth $f$, and less noisy for $f$ that wiggle within the width of the bell.
 # 4. Independent Gaussians merge into one Gaussian: means add, variances add, standard deviations do not.
-# 5. A wrong noise shows in the mean and the variance, measured against their standard errors, before the eye sees it.
+# 5. A wrong noise shows in the mean and the variance, measured against their standard errors.
 #
 # | equation | function |
 # |---|---|

@@ -19,7 +19,7 @@ from itertools import pairwise
 import torch
 
 import diffusion_core as dc
-from diffusion_core import data, lab, toys
+from diffusion_core import data, lab, pretrained, toys
 
 warnings.simplefilter("ignore", dc.PriorGapWarning)  # bad schedules are shown here on purpose
 rng = torch.Generator().manual_seed(0)
@@ -271,11 +271,24 @@ controls = {
 lab.Explorer(fig, [points, curve, here, words], explore_points, controls)
 
 # %% [markdown]
-# The same for digits. At which $t$ can you no longer tell which digit it is? Is it the same for every digit?
+# The same for digits. Some were written by hand. Others were drawn by a network that comes with the course, asked for each digit once. (Lesson 06 explains the cell.)
+
+# %%
+network, _ = pretrained.load("mnist")
+cosine = dc.cosine_schedule(1000)
+x_T = torch.randn(10, 1, 28, 28, generator=rng)
+taus, options = dc.even_taus(1000, 25), {"eta": 1.0, "clip": (-1, 1), "generator": rng}
+guided = dc.classifier_free(network, torch.arange(10), guidance_scale=1.5)
+eps_model = dc.eps_model_from_v(cosine, guided)
+*_, last = dc.sample_chain(dc.ddim_step, cosine, eps_model, x_T, taus, **options)
+first_of = [int((digits.labels[:200] == k).nonzero()[0]) for k in range(10)]
+pictures = {"written": x0_digits[first_of], "drawn": last.x_t}
+
+# %% [markdown]
+# At which $t$ can you no longer tell which digit it is? Is it the same for every digit?
 
 # %%
 digit_noise = torch.randn(1, 1, 28, 28, generator=rng)
-first_of = {k: int((digits.labels[:200] == k).nonzero()[0]) for k in range(10)}
 fig, axes = lab.figure(3, width=9, height=3.4)
 panels = [ax.imshow(torch.zeros(28, 28), cmap="gray", vmin=-2, vmax=2) for ax in axes]
 for ax, title in zip(axes, ("signal: mean of x_t", "x_t", "noise in x_t"), strict=True):
@@ -286,14 +299,14 @@ for ax, title in zip(axes, ("signal: mean of x_t", "x_t", "noise in x_t"), stric
 
 
 # %%
-def explore_digits(t, schedule, digit):
+def explore_digits(t, schedule, digit, hand):
     """Show signal, noise and their sum at step t."""
-    s, x0 = tables[schedule, 1000], x0_digits[first_of[digit]][None]
+    s, x0 = tables[schedule, 1000], pictures[hand][digit][None]
     signal = dc.q_marginal(s, x0, t).mean
     x_t = dc.q_sample(s, x0, t, digit_noise)
     for panel, image in zip(panels, (signal, x_t, x_t - signal), strict=True):
         panel.set_data(image[0, 0])
-    return f"digit {digit}, {schedule}, t = {t}: SNR {s.snr[t]:.3g}."
+    return f"digit {digit}, {hand}, {schedule}, t = {t}: SNR {s.snr[t]:.3g}."
 
 
 lab.Explorer(
@@ -304,6 +317,7 @@ lab.Explorer(
         "t": lab.slider("t", 0, 1000, 150),
         "schedule": lab.choice("schedule", list(builders)),
         "digit": lab.slider("digit", 0, 9, 3),
+        "hand": lab.choice("digits", list(pictures)),
     },
 )
 

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 03 · Why is the way back out of reach, and what is within reach?
 #
-# Lesson 02 turned data into noise, step by step. A diffusion model walks these steps in reverse. This lesson asks what one step back looks like. Nothing is learned here; every number is exact.
+# Lesson 02 turned data into noise, step by step. A diffusion model walks these steps in reverse. This lesson asks what one step back looks like. Nothing is learned here.
 #
 # **At the end you can**
 # - say why the step back needs the whole data set, and why it does not once the clean data is known;
-# - derive the step back for known clean data in three ways, and write it in code;
+# - derive the step back for known clean data, check it in three ways, and write it in code;
 # - say why small steps back are nearly Gaussian, and where they never are;
 # - write the mean of the step back by the noise, which is the form that a network learns.
 #
@@ -20,14 +20,14 @@ import torch
 import diffusion_core as dc
 from diffusion_core import lab
 
-warnings.simplefilter("ignore", dc.PriorGapWarning)  # cut-off schedules are used here on purpose
+warnings.simplefilter("ignore", dc.PriorGapWarning)  # some schedules here stop early, on purpose
 rng = torch.Generator().manual_seed(0)
 torch.set_default_dtype(torch.float64)
 
 # %% [markdown]
 # ## 1. The picture first
 #
-# What we need from lesson 02: one step is $q(x_t \mid x_{t-1}) = N(\sqrt{\alpha_t}\,x_{t-1},\ \beta_t)$ with $\alpha_t = 1-\beta_t$. All $t$ steps at once are $q(x_t \mid x_0) = N(\sqrt{\bar\alpha_t}\,x_0,\ 1-\bar\alpha_t)$ with $\bar\alpha_t = \alpha_1\cdots\alpha_t$. Each coordinate has its own noise, so we may look at a single one: here all data are points on a line. Our schedule has only 20 steps. Each step is large, so that there is something to see.
+# What we need from lesson 02: one step is $q(x_t \mid x_{t-1}) = N(\sqrt{\alpha_t}\,x_{t-1},\ \beta_t)$ with $\alpha_t = 1-\beta_t$. All $t$ steps at once are $q(x_t \mid x_0) = N(\sqrt{\bar\alpha_t}\,x_0,\ 1-\bar\alpha_t)$ with $\bar\alpha_t = \alpha_1\cdots\alpha_t$. Here all data are points on a line, so $x_t$ is one number. Our schedule has only 20 steps. Each step is large, so that there is something to see.
 #
 # We are at $x_3 = 0.1$. **Where were we at $t = 2$?** Ask by experiment. Draw very many $x_0$ from the data, walk each to $x_2$ and one step on to $x_3$, and keep the walks that arrive near 0.1. The $x_2$ of these walks are the answer.
 #
@@ -70,7 +70,7 @@ lab.show(
 # Three things to see, and the rest of the lesson explains them:
 # - In the middle, the answer for data set A has two humps: it is no Gaussian. And it differs between the data sets.
 # - On the right only the walks that started at $x_0 = 1$ are kept. Now the answer has one hump, and it is **the same for both data sets**. Once $x_0$ is known, the other points do not matter.
-# - The curves in the middle are sums of such single humps, one for each data point.
+# - Each curve in the middle is a sum of such single humps, one for each data point, some large and some small. The four of B lie so close that they run into one.
 #
 # ## 2. Bayes' rule: the step back needs all the data
 #
@@ -83,7 +83,7 @@ lab.show(
 # $$q(x_{t-1}\mid x_t) = \frac{q(x_t\mid x_{t-1})\;q(x_{t-1})}{q(x_t)}.$$
 #
 # - $q(x_t\mid x_{t-1})$ is one step of the chain. It is known. Here $x_t$ is fixed and $x_{t-1}$ varies; read that way it is called the **likelihood**.
-# - $q(x_{t-1})$, the **prior**, says where walks are at $t-1$ before we look at $x_t$.
+# - $q(x_{t-1})$, the **prior**, says where walks are at $t-1$, from all data, before we look at $x_t$.
 # - $q(x_t)$ does not contain $x_{t-1}$. It is the one number that makes the area under the curve 1.
 # - The result, $q(x_{t-1}\mid x_t)$, is called a **posterior**: what we know after looking.
 #
@@ -103,7 +103,7 @@ def bell(x, mean, var):
 
 
 # %% [markdown]
-# And Bayes' rule on a fine grid of places for $x_{t-1}$. The area under a curve on a grid is the sum of its values times the step of the grid; `torch.trapezoid` computes it.
+# And Bayes' rule on a fine grid of places for $x_{t-1}$. The area under a curve on a grid is the sum of its values times the step of the grid; `torch.trapezoid` computes it. We take $t \ge 2$: at $t = 1$ the prior is the points themselves and has no density.
 
 # %%
 grid = torch.linspace(-8, 8, 6401)
@@ -169,7 +169,7 @@ assert apart > 0.1
 #
 # $$q(x_{t-1}\mid x_t, x_0) = \frac{q(x_t\mid x_{t-1})\;q(x_{t-1}\mid x_0)}{q(x_t\mid x_0)}, \qquad t \ge 2. \tag{9}$$
 #
-# All three densities on the right are Gaussians of lesson 02. The data set is gone. **This is what is within reach.**
+# The prior is now $q(x_{t-1}\mid x_0)$. All three densities on the right are Gaussians of lesson 02. The data set is gone. **This is what is within reach.** (The numbers are those of the whole course; (8) and (7) follow in sections 8 and 9.)
 #
 # Why $t \ge 2$? At $t = 1$ the state $x_{t-1}$ is $x_0$ itself. When $x_0$ is known there is nothing left to ask: $x_{t-1}$ is $x_0$ with certainty, a **point mass**. It has variance 0 and no density, so (9) cannot be written down for it.
 #
@@ -200,27 +200,29 @@ print("the right side of (9) has area 1, for every t from 2 to 20")
 #
 # **Expand**, and sort by powers of $x$. What has no $x$ goes into a constant $C$:
 #
-# $$-\frac12\bigg[A\,x^2 - 2B\,x + C\bigg],\qquad A = \frac{\alpha_t}{\beta_t}+\frac1{1-\bar\alpha_{t-1}},\qquad B = \frac{\sqrt{\alpha_t}}{\beta_t}\,x_t+\frac{\sqrt{\bar\alpha_{t-1}}}{1-\bar\alpha_{t-1}}\,x_0.$$
+# $$-\frac12\bigg[P\,x^2 - 2H\,x + C\bigg],\qquad P = \frac{\alpha_t}{\beta_t}+\frac1{1-\bar\alpha_{t-1}},\qquad H = \frac{\sqrt{\alpha_t}}{\beta_t}\,x_t+\frac{\sqrt{\bar\alpha_{t-1}}}{1-\bar\alpha_{t-1}}\,x_0.$$
 #
-# **Complete the square**: $A\,x^2 - 2B\,x = A\,(x - B/A)^2 - B^2/A$. The last term has no $x$. What is left is the exponent of a Gaussian with mean $B/A$ and variance $1/A$. So the step back is a Gaussian once $x_0$ is known.
+# **Complete the square**: $P\,x^2 - 2H\,x = P\,(x - H/P)^2 - H^2/P$. The last term has no $x$. What is left is the exponent of a Gaussian with mean $H/P$ and variance $1/P$. So the step back is a Gaussian once $x_0$ is known; the area 1 fixes its height.
 #
-# **The variance** $1/A$. Bring the two fractions of $A$ to one denominator:
+# **The variance** is $1/P$. Bring the two fractions of $P$ to one denominator:
 #
-# $$A = \frac{\alpha_t\,(1-\bar\alpha_{t-1})+\beta_t}{\beta_t\,(1-\bar\alpha_{t-1})} = \frac{1-\bar\alpha_t}{\beta_t\,(1-\bar\alpha_{t-1})},$$
+# $$P = \frac{\alpha_t\,(1-\bar\alpha_{t-1})+\beta_t}{\beta_t\,(1-\bar\alpha_{t-1})} = \frac{1-\bar\alpha_t}{\beta_t\,(1-\bar\alpha_{t-1})},$$
 #
 # for $\alpha_t\bar\alpha_{t-1} = \bar\alpha_t$, and $\alpha_t + \beta_t = 1$.
 #
-# **The mean** is $B/A$: multiply each term of $B$ by $1/A$. In the first, $\beta_t$ cancels; in the second, $1-\bar\alpha_{t-1}$ does. The mean is written $\tilde\mu_t$ ("mu tilde"), the variance $\tilde\beta_t$ ("beta tilde"):
+# **The mean** is $H/P$: multiply each term of $H$ by $1/P$. In the first, $\beta_t$ cancels; in the second, $1-\bar\alpha_{t-1}$ does. The mean is written $\tilde\mu_t$ ("mu tilde"), the variance $\tilde\beta_t$ ("beta tilde"):
 #
 # $$q(x_{t-1}\mid x_t, x_0) = N\big(\tilde\mu_t,\ \tilde\beta_t\big),\quad
 # \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t,\quad
 # \tilde\beta_t = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t. \tag{10}$$
 #
-# In words: the inverse of a variance is called a **precision**. The prior has the precision $1/(1-\bar\alpha_{t-1})$ and the mean $\sqrt{\bar\alpha_{t-1}}\,x_0$. The likelihood, as a curve in $x$, is a bell too: $(x_t-\sqrt{\alpha_t}\,x)^2/\beta_t = (x - x_t/\sqrt{\alpha_t})^2\,\alpha_t/\beta_t$, so its precision is $\alpha_t/\beta_t$ and its centre $x_t/\sqrt{\alpha_t}$. Now look at $A$ and $B$ again. The precision of the posterior is the sum of the two. Its mean is the average of the two centres, each weighted by its precision.
+# For pictures, (10) holds for each coordinate by itself: once $x_0$ is known, each has only its own noise.
+#
+# In words: the inverse of a variance is called a **precision**. The prior has the precision $1/(1-\bar\alpha_{t-1})$ and the mean $\sqrt{\bar\alpha_{t-1}}\,x_0$. The likelihood, as a curve in $x$, is a bell too: $(x_t-\sqrt{\alpha_t}\,x)^2/\beta_t = (x - x_t/\sqrt{\alpha_t})^2\,\alpha_t/\beta_t$, so its precision is $\alpha_t/\beta_t$ and its centre $x_t/\sqrt{\alpha_t}$. Now look at $P$ and $H$ again. The precision of the posterior is $P$, the sum of the two. Its mean $H/P$ is the average of the two centres, each weighted by its precision.
 #
 # ### The same by computer algebra
 #
-# `sympy` calculates with letters. It gets the exponent and nothing else, expands it, and reads $A$ and $B$ off the powers of $x$.
+# `sympy` calculates with letters. It gets the exponent and nothing else, expands it, and reads $P$ and $H$ off the factors of $x^2$ and $x$, which are $-P/2$ and $H$.
 
 # %%
 import sympy
@@ -233,14 +235,14 @@ exponent = -sympy.Rational(1, 2) * (
     + (x - sympy.sqrt(bar_before) * x0) ** 2 / (1 - bar_before)
 )
 square, linear, _ = sympy.Poly(sympy.expand(exponent), x).all_coeffs()
-A, B = -2 * square, linear
+P, H = -2 * square, linear
 mean_10 = (sympy.sqrt(bar_before) * beta * x0 + sympy.sqrt(alpha) * (1 - bar_before) * x_t) / (
     1 - bar
 )
 var_10 = (1 - bar_before) / (1 - bar) * beta
-assert sympy.simplify(1 / A - var_10) == 0
-assert sympy.simplify(B / A - mean_10) == 0
-print("computer algebra: 1/A and B/A are the variance and the mean of (10)")
+assert sympy.simplify(1 / P - var_10) == 0
+assert sympy.simplify(H / P - mean_10) == 0
+print("computer algebra: 1/P and H/P are the variance and the mean of (10)")
 
 # %% [markdown]
 # ### From scratch
@@ -275,7 +277,7 @@ print("formula (10) = the right side of (9) on the whole grid, for every t from 
 # %% [markdown]
 # ### By linear algebra, t = 1 included
 #
-# One more way, which does not use Bayes' rule at all. Two variables $a$ and $b$ are **jointly Gaussian** if both are made of the same independent Gaussian draws, each draw times a fixed factor, plus a fixed number. Their covariance is $\text{Cov}(a,b) = \mathbb E\big[(a-\mathbb E[a])(b-\mathbb E[b])\big]$. Take from $a$ the multiple $w\,b$ of $b$ with $w = \text{Cov}(a,b)/\text{Var}(b)$. What remains, $r = a - w\,b$, has $\text{Cov}(r, b) = \text{Cov}(a,b) - w\,\text{Var}(b) = 0$. Jointly Gaussian variables with covariance 0 are independent: the exponent of their density has no mixed term then, so the density is a product. So knowing $b$ says nothing about $r$, and given $b$, the variable $a = w\,b + r$ has
+# One more way, which does not use Bayes' rule at all. Two variables $a$ and $b$ are **jointly Gaussian** if both are made of the same independent Gaussian draws, each draw times a fixed factor, plus a fixed number. Their covariance is $\text{Cov}(a,b) = \mathbb E\big[(a-\mathbb E[a])(b-\mathbb E[b])\big]$. Take from $a$ the multiple $w\,b$ of $b$ with $w = \text{Cov}(a,b)/\text{Var}(b)$. What remains, $r = a - w\,b$, has $\text{Cov}(r, b) = \text{Cov}(a,b) - w\,\text{Var}(b) = 0$. And $r$ is made of the same draws, so $r$ and $b$ are jointly Gaussian, too. Jointly Gaussian variables with covariance 0 are independent: the exponent of their density has no mixed term then, so the density is a product. So knowing $b$ says nothing about $r$. Given $b$, the variable $a = w\,b + r$ is the fixed number $w\,b$ plus $r$. With $\mathbb E[r] = \mathbb E[a] - w\,\mathbb E[b]$ and $\text{Var}(r) = \text{Cov}(r, a) - w\,\text{Cov}(r, b) = \text{Cov}(r, a)$, it has the
 #
 # $$\text{mean}\quad \mathbb E[a] + w\,(b - \mathbb E[b]),\qquad \text{variance}\quad \text{Var}(r) = \text{Var}(a) - w\,\text{Cov}(a,b).$$
 #
@@ -306,7 +308,7 @@ print(
 #
 # ## 5. The package's version
 #
-# `q_posterior` returns a `Gaussian`, a pair of mean and variance. Its tables hold $1-\bar\alpha_t$ summed without rounding (lesson 02), in `marginal_vars`, and $\tilde\beta_t$ in `posterior_vars`.
+# `q_posterior` returns a `Gaussian`, a pair of mean and variance. Its tables hold $1-\bar\alpha_t$ in `marginal_vars`, summed step by step instead of taken as a difference (lesson 02), and $\tilde\beta_t$ in `posterior_vars`.
 
 # %%
 lab.show_source(dc.q_posterior)
@@ -328,10 +330,11 @@ print("from scratch and by the package: the same numbers")
 # ## 6. Predict, then run
 #
 # The mean (10) is a weighted sum of $x_0$ and $x_t$. Before you run the cell, write down for the schedule of 1 000 steps:
-# - Which of the two has the larger weight at $t = 1\,000$: the clean data that we want, or the noise that we have?
+# - Which of the two has the larger weight at $t = 1\,000$: the clean data that we want, or the noisy state that we have?
 # - Going back from 1 000, at which $t$ does $x_0$ first have the larger weight: about 500, about 50, or 2?
 
 # %%
+# the mean at x_0 = 1 and x_t = 0 is the weight of x_0; at x_0 = 0 and x_t = 1, that of x_t
 of_x0 = [dc.q_posterior(long, torch.zeros(1), torch.ones(1), t).mean for t in range(1, 1001)]
 of_x_t = [dc.q_posterior(long, torch.ones(1), torch.zeros(1), t).mean for t in range(1, 1001)]
 larger = sum(a > b for a, b in zip(of_x0, of_x_t, strict=True)).item()
@@ -353,7 +356,7 @@ lab.show(
 )
 
 # %% [markdown]
-# Nearly everywhere the step back stays close to where we are: it leans towards $x_0$ only a little. A step is small, so it cannot change much. Only in the last two steps $x_0$ takes over. In the same few steps $\tilde\beta_t$ falls away from $\beta_t$: at $t = 1$ it is 0, and soon the two are almost the same.
+# Nearly everywhere the step back stays close to where we are: it leans towards $x_0$ only a little. A step is small, so it cannot change much. Only in the last two steps $x_0$ takes over. The variance takes longer: from about $t = 100$ down, $\tilde\beta_t$ falls away from $\beta_t$, and at $t = 1$ it is 0.
 #
 # ## 7. Move it yourself
 #
@@ -414,7 +417,7 @@ lab.Explorer(fig, [*curves, *marks, words], explore_posterior, controls)
 # Try these:
 # - Make $\beta$ small. The likelihood becomes narrow and wins: the posterior sits at $x_t$. Make it large, and the likelihood is flat: a large step tells little about where it came from, and the prior wins.
 # - Set $t$ to 1. Prior and posterior are the line at $x_0$, whatever $x_t$ says.
-# - Drag $x_t$. The posterior moves, but its width stays the same: $\tilde\beta_t$ contains neither $x_t$ nor $x_0$. Can it ever be wider than one of the other two curves? (Precisions add: you can answer without looking.)
+# - Drag $x_t$. The posterior moves, but its width stays the same: $\tilde\beta_t$ contains neither $x_t$ nor $x_0$. And it is never wider than either of the other two curves, for precisions add.
 #
 # ## 8. Both together: an average over the clean data
 #
@@ -426,7 +429,7 @@ lab.Explorer(fig, [*curves, *marks, words], explore_posterior, controls)
 #
 # $$q\big(x_0 = x^{(i)}\mid x_t\big) = \frac{q\big(x_t\mid x_0 = x^{(i)}\big)}{\sum_j q\big(x_t\mid x_0 = x^{(j)}\big)}.$$
 #
-# So the shares are where the whole data set comes in: each point must be compared with all the others. Everything else in (8) is formula (10). The next cell adds up (8), and compares it with section 2, where $q(x_{t-1}\mid x_t)$ was made from likelihood and prior, without (10).
+# The shares are where the whole data set comes in: each point must be compared with all the others. Everything else in (8) is formula (10). The next cell adds up (8), and compares it with section 2, where $q(x_{t-1}\mid x_t)$ was made from likelihood and prior, without (10).
 
 # %%
 for t in range(2, 21):
@@ -442,7 +445,7 @@ for t in range(2, 21):
 print("(8) = Bayes' rule with the whole data set, on the grid, for every t from 2 to 20")
 
 # %% [markdown]
-# The package has this as `mixture_reverse`. It takes data that is a mixture of Gaussians; points are a mixture of variance 0. The result is a mixture again: each data point's posterior, weighted by its share.
+# The package has this as `mixture_reverse(schedule, data, x_t, t)`. `data` is a mixture of Gaussians; points are a mixture of variance 0. `x_t` is a single state, of shape (D,), here (1,). The result is a mixture again: each data point's posterior, weighted by its share.
 
 # %%
 mixtures = {name: dc.mixture(points[:, None]) for name, points in data_sets.items()}
@@ -455,7 +458,7 @@ for point, share, mean in zip(data_sets["B"], back.weights, back.means[:, 0], st
     print(f"{point:10.1f}   {share:.4f}   {mean:.4f}")
 
 # %% [markdown]
-# Now with sliders. The black curve is $q(x_{t-1}\mid x_t)$, the pale ones are the terms of the sum (8). The dashed curve is the Gaussian with the same mean and the same variance as the black one. All are divided by the peak of the black curve. At $t = 1$ the terms are points, drawn as narrow humps.
+# Now with sliders. The black curve is $q(x_{t-1}\mid x_t)$, the pale ones are the terms of the sum (8). The dashed curve is the Gaussian with the same mean and the same variance as the black one. All are divided by the peak of the black curve. The sentence below the picture says which share of the two differs, as in section 2. At $t = 1$ the terms are points, drawn as narrow humps.
 #
 # The mean of a mixture is the weighted mean of its means. Its variance has two parts: the weighted mean of the variances, and the spread of the means.
 
@@ -478,7 +481,7 @@ ax.legend(fontsize="small", loc="upper right")
 labels = ax.set(xlabel="x_{t-1}", ylabel="density / peak", xlim=(-3, 3), ylim=(0, 1.3))
 
 # %% [markdown]
-# Start at a large $\beta$, and make it smaller.
+# With data set A, start at a large $\beta$, and make it smaller. Then take data set B: at a large $\beta$ its four terms can be told apart, and at a small one they merge.
 
 
 # %%
@@ -487,15 +490,15 @@ def explore_reverse(t, percent, xt_tenths, data):
     x_t = torch.tensor([xt_tenths / 10])
     parts = dc.mixture_reverse(last_step(t, percent / 100), mixtures[data], x_t, t)
     drawn = parts.weights * bell(axis[:, None], parts.means[:, 0], parts.vars.clamp(min=1e-5))
-    total = drawn.sum(1)
-    peak = total.max()
+    total, peak = drawn.sum(1), drawn.sum(1).max()
     for i, term in enumerate(terms):
         term.set_ydata(drawn[:, i] / peak if i < drawn.shape[1] else 0 * axis)
     gaussian = nearest_gaussian(parts)
     whole.set_ydata(total / peak)
-    smooth.set_ydata(bell(axis, gaussian.mean, gaussian.var.clamp(min=1e-5)) / peak)
+    near = bell(axis, gaussian.mean, gaussian.var.clamp(min=1e-5))
+    smooth.set_ydata(near / peak)
     place.set_xdata(x_t)
-    apart = torch.trapezoid((total - peak * smooth.get_ydata()).abs(), axis) / 2
+    apart = torch.trapezoid((total - near).abs(), axis) / 2
     where = f"data {data}, t = {t}, beta = {percent / 100:.2f}, x_t = {x_t.item():.1f}"
     return f"{where}: {100 * apart:.0f} % of the curve differs from the Gaussian."
 
@@ -517,7 +520,7 @@ lab.Explorer(fig, [*terms, whole, smooth, place], explore_reverse, controls)
 #
 # $$\log q(x_{t-1}\mid x_t) = -\frac{(x_t-\sqrt{\alpha_t}\,x_{t-1})^2}{2\beta_t} + \log q(x_{t-1}) + \text{const}.$$
 #
-# The first term is a parabola, and $e$ to a parabola is a Gaussian of width about $\sqrt{\beta_t}$. So only places within a few $\sqrt{\beta_t}$ matter. The second term does not depend on $\beta_t$. It is the logarithm of a mixture of Gaussians, a smooth curve. A smooth curve, looked at through a narrow window, is nearly a straight line, and still more nearly a parabola. The sum of two parabolas is a parabola: again a Gaussian. What is left over is the third-order term, and it is of the size (width)³ $= \beta_t^{3/2}$.
+# The first term is a parabola that opens downwards, and $e$ to the power of it is a Gaussian of width about $\sqrt{\beta_t}$. So only places within a few $\sqrt{\beta_t}$ matter. The second term does not depend on $\beta_t$. It is the logarithm of a mixture of Gaussians, a smooth curve. A smooth curve, looked at through a narrow window, is nearly a straight line, and still more nearly a parabola. The sum of two parabolas is a parabola: again a Gaussian. What is left over is the third-order term of the second curve, and it is of the size (width)³ $= \beta_t^{3/2}$.
 #
 # **How near?** We measure with the Kullback–Leibler divergence of lesson 02, here with the natural logarithm, so its unit is the **nat**: $\text{KL}(q\,\|\,g) = \mathbb E_q[\log q(x) - \log g(x)]$. Which Gaussian $g = N(m, v)$ is nearest? Only $-\mathbb E_q[\log g]$ depends on $m$ and $v$. It is $\tfrac12\big[\log(2\pi v) + \mathbb E_q[(x-m)^2]/v\big]$, and setting its derivatives to 0 gives $m$ and $v$ equal to the mean and the variance of $q$: the Gaussian that we drew.
 
@@ -561,6 +564,7 @@ for t, marker in ((3, "o"), (5, "s"), (8, "^")):
     assert kls == sorted(kls, reverse=True)
     assert 7 < kls[-2] / kls[-1] < 8.5
     print(f"t = {t}: the last halving of beta divides the divergence by {kls[-2] / kls[-1]:.2f}")
+ax.loglog(betas, [2e-4 * beta**3 for beta in betas], color=lab.BLACK, ls=":", label="like beta^3")
 ax.set(xlabel="beta of the last step", ylabel="average KL, nats")
 ax.legend()
 lab.show(fig, "The divergence from a Gaussian falls with beta, in the end like its third power.")
@@ -591,7 +595,9 @@ for beta in (0.5, 0.1, 0.001):
 #
 # **The factor of $x_t$.** It gets a new part from $x_0$. Since $\bar\alpha_t = \alpha_t\bar\alpha_{t-1}$, we have $\sqrt{\bar\alpha_{t-1}}/\sqrt{\bar\alpha_t} = 1/\sqrt{\alpha_t}$, so
 #
-# $$\frac{\beta_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t} = \frac{\beta_t + \alpha_t - \bar\alpha_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} = \frac1{\sqrt{\alpha_t}}.$$
+# $$\frac{\beta_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t} = \frac{\beta_t + \alpha_t - \bar\alpha_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} = \frac1{\sqrt{\alpha_t}},$$
+#
+# for $\beta_t + \alpha_t = 1$.
 #
 # **The factor of $\epsilon$.** With the same quotient of roots,
 #
@@ -618,7 +624,7 @@ print("(11) = (10) for a thousand pairs of x_0 and eps, for every t from 1 to 20
 #
 # $$\mathbb E[x_{t-1}\mid x_t] = \tilde\mu_t\ \text{ with }\ \mathbb E[x_0\mid x_t]\ \text{ in the place of } x_0.$$
 #
-# In (11) it is $\mathbb E[\epsilon\mid x_t]$ in the place of $\epsilon$. So to have the mean of the true step back exactly right, one need not know the data set. One guess for each $x_t$ is enough: the mean of $\epsilon$. That is what a network will learn. For our small data sets `mixture_eps_model` gives it exactly, and `p_step` is the step back with a guess of $x_0$. The cell compares its mean with that of `mixture_reverse`, which uses no $\epsilon$.
+# In (11) it is $\mathbb E[\epsilon\mid x_t]$ in the place of $\epsilon$. So a sampler that wants the mean of the true step back need not carry the data set along. One function of $x_t$ and $t$ is enough: the mean of $\epsilon$. A network can learn it, for the mean is the guess with the least mean squared error (section 9, the best $m$). For our small data sets `mixture_eps_model` gives it exactly, and `p_step` is the step back with a guess of $x_0$. The cell compares its mean with that of `mixture_reverse`, which uses no $\epsilon$.
 
 # %%
 seen = torch.linspace(-2, 2, 9)[:, None]
@@ -637,7 +643,7 @@ print("the mean of the true step back, from one guess of eps: the same, for ever
 #
 # ## 11. What breaks
 #
-# At $t = 1$ the variance $\tilde\beta_1$ is 0. That is right, and it breaks code that takes the logarithm of the variance or divides by it. Here is such code: the log density of the posterior, typed from the formula of the Gaussian, for a batch of 128 examples with random $t$ from 1 to 1 000. A training loss looks like this.
+# At $t = 1$ the variance $\tilde\beta_1$ is 0. That is right, and it breaks code that takes the logarithm of the variance or divides by it. Here is such code: the log density of the posterior, typed from the formula of the Gaussian, for a batch of 128 examples with random $t$ from 1 to 1 000, averaged as in a training loss.
 
 # %%
 broken, with_t_1 = 0, 0
@@ -656,7 +662,7 @@ assert broken == with_t_1 > 0
 assert abs(broken / 400 - expected) < 5 * math.sqrt(expected * (1 - expected) / 400)
 
 # %% [markdown]
-# One example with $t = 1$ is enough: it computes $0/0$, "not a number" (NaN), and the mean over the batch is NaN, too. An optimizer then makes every weight NaN, and nothing brings them back. On average it happens in one batch of eight, so the first tries may look fine.
+# One example with $t = 1$ is enough: it computes $0/0$, "not a number" (NaN), and the mean over the batch is NaN, too. In training, the optimizer then makes every weight NaN, and nothing brings them back. On average it happens in one batch of eight, so the first tries may look fine.
 #
 # A small number added to the variance would hide it: the density of a point mass would become a huge number of your choosing. The cure is to know that $t = 1$ is different. The package refuses by name:
 
@@ -671,7 +677,7 @@ except ValueError as error:
 #
 # `lab.check` compares your answer with the package's. If you are stuck, take the `#` away from `lab.hint`; each run shows one more hint.
 #
-# **Exercise 1. Predict.** Three steps with $\beta_1 = 0.1$, $\beta_2 = 0.2$, $\beta_3 = 0.5$. What is the posterior variance $\tilde\beta_3$? Work it out on paper, to three digits or more.
+# **Exercise 1. Predict.** Three steps with $\beta_1 = 0.1$, $\beta_2 = 0.2$, $\beta_3 = 0.5$. What is the posterior variance $\tilde\beta_3$? Work it out on paper, to four digits or more.
 
 # %%
 # STARTER
@@ -685,7 +691,7 @@ lab.check("03.1", third_variance)
 # lab.hint("03.1")
 
 # %% [markdown]
-# **Exercise 2. Derive.** A schedule may be given by its signal-to-noise ratio $\text{SNR}_t = \bar\alpha_t/(1-\bar\alpha_t)$. Write the posterior variance $\tilde\beta_t$ by $\text{SNR}_{t-1}$ and $\text{SNR}_t$ alone, and enter it as `var_from_snr(snr_before, snr)`. Both are tensors of the same shape. At $t = 1$, $\text{SNR}_0$ is infinite; your function must return 0 there, not NaN.
+# **Exercise 2. Derive.** A schedule may be given by its signal-to-noise ratio $\text{SNR}_t = \bar\alpha_t/(1-\bar\alpha_t)$. Write the posterior variance $\tilde\beta_t$ by $\text{SNR}_{t-1}$ and $\text{SNR}_t$ alone, and enter it as `var_from_snr(snr_before, snr)`. Both are tensors of the same shape, and so is the answer. At $t = 1$, $\text{SNR}_0$ is infinite; your function must return 0 there, not NaN.
 
 
 # %%
@@ -704,7 +710,7 @@ lab.check("03.2", var_from_snr)
 # lab.hint("03.2")
 
 # %% [markdown]
-# **Exercise 3. Find the mistakes.** A colleague has written the mean of the posterior. At $t = 1$ it should return `x0`, and it does not:
+# **Exercise 3. Find the mistakes.** A colleague has written the mean of the posterior. At $t = 1$ it should return `x0`, and it does not. That is one of two mistakes; the other shows only at $t \ge 2$:
 #
 # ```python
 # def mended_mean(schedule, x_t, x0, t):
@@ -714,7 +720,7 @@ lab.check("03.2", var_from_snr)
 #     return of_x0 * x0 + of_x_t * x_t
 # ```
 #
-# There are two mistakes. Repair both. (`t` is one whole number, `x_t` and `x0` have shape (B, D).)
+# Copy it into the cell and repair both. `t` is one whole number from 1 to T; `x_t`, `x0` and the answer have shape (B, D).
 
 
 # %%
@@ -736,7 +742,7 @@ lab.check("03.3", mended_mean)
 # lab.hint("03.3")
 
 # %% [markdown]
-# **Exercise 4. Derive.** A fast sampler jumps back over many steps at once: from $t$ to some $s < t$. Given $x_0$, the state $x_s$ has the prior $N(\sqrt{\bar\alpha_s}\,x_0,\ 1-\bar\alpha_s)$. The jump forward from $s$ to $t$ is all its steps at once: by lesson 02 it keeps $\alpha_{s+1}\cdots\alpha_t = \bar\alpha_t/\bar\alpha_s$ of the variance, so $q(x_t\mid x_s) = N\big(\sqrt{\bar\alpha_t/\bar\alpha_s}\;x_s,\ 1-\bar\alpha_t/\bar\alpha_s\big)$. What is the factor of $x_0$ in the mean of $q(x_s\mid x_t, x_0)$? Enter it as `jump_weight(alpha_bar_s, alpha_bar_t)`, for tensors of the same shape.
+# **Exercise 4. Derive.** A fast sampler jumps back over many steps at once: from $t$ to some $s < t$. Given $x_0$, the state $x_s$ has the prior $N(\sqrt{\bar\alpha_s}\,x_0,\ 1-\bar\alpha_s)$. The jump forward from $s$ to $t$ is all its steps at once: by lesson 02 it keeps $\alpha_{s+1}\cdots\alpha_t = \bar\alpha_t/\bar\alpha_s$ of the variance, so $q(x_t\mid x_s) = N\big(\sqrt{\bar\alpha_t/\bar\alpha_s}\;x_s,\ 1-\bar\alpha_t/\bar\alpha_s\big)$. What is the factor of $x_0$ in the mean of $q(x_s\mid x_t, x_0)$? Enter it as `jump_weight(alpha_bar_s, alpha_bar_t)`; both are tensors of the same shape, and so is the answer.
 
 
 # %%

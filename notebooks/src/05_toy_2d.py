@@ -13,7 +13,7 @@
 
 # %%
 import warnings
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -131,7 +131,11 @@ def simple_loss(model, x0, rng):
 
 
 # %% [markdown]
-# **Algorithm 2, sampling.** Start from pure noise $x_T \sim N(0, I)$. For $t = T, \dots, 1$: guess the noise, take the mean (11), and add noise of variance $\sigma_t^2$. At $t = 1$ add none: the last step goes to clean data. ($\tilde\beta_1$ is 0 anyway; with $\sigma_t^2 = \beta_t$ the rule matters.) The choice here is $\sigma_t^2 = \tilde\beta_t$; $\sigma_t^2 = \beta_t$ is the other usual one.
+# **Algorithm 2, sampling.** Start from pure noise $x_T \sim N(0, I)$. For $t = T, \dots, 1$: guess the noise, take the mean (11), and add noise of variance $\sigma_t^2$:
+#
+# $$x_{t-1} = \mu_\theta(x_t, t) + \sigma_t\,z, \qquad z \sim N(0, I)\ \text{ for } t \ge 2, \qquad z = 0\ \text{ at } t = 1. \tag{20}$$
+#
+# At $t = 1$ nothing is added: the last step goes to clean data. ($\tilde\beta_1$ is 0 anyway; with $\sigma_t^2 = \beta_t$ the rule matters.) The choice here is $\sigma_t^2 = \tilde\beta_t$; $\sigma_t^2 = \beta_t$ is the other usual one.
 
 
 # %%
@@ -237,33 +241,97 @@ lab.claim(
 )
 
 # %% [markdown]
-# Now the samples, from the same starting noise. Drag the step; press play; switch between the guides. All chains were computed before, so the slider only looks them up. The right-hand panel shows the guess from which the last step was made. (The noise added in the steps is not the same for both guides. Compare the clouds, not single points.)
+# Now the chains themselves. A guide that was made for 200 steps can also lead a chain of 20. `vp_schedule(20)` is the same curve, of which it keeps every tenth point: its row $t$ is row $10t$ of ours. So at its step $t$ we tell the guide $10t$. The next cell checks that for all numbers of steps that you will choose from.
+#
+# For the perfect guide we take 200 small Gaussians here in place of 1 000, so that it answers quickly. They lie so close together that its answers hardly change; that is checked, too.
 
 # %%
-guides = {"learned": learned, "perfect": perfect}
-chains = {"perfect": chain}
-steps = dc.sample_chain(dc.ddpm_step, schedule, learned, x_T, generator=rng)
-chains["learned"] = [dc.Step(200, x_T, x_T), *steps]
-fig, axes = lab.figure(2, width=9, height=4.2, sharey=True)
-state = lab.draw_points(axes[0], x_T, title="x_t: where the points are")
-guess = lab.draw_points(axes[1], x_T, color=lab.RED, title="x0_hat: the guess that led here")
-
-
-def scrub(done, guide):
-    """Show the chain after some steps."""
-    step = chains[guide][done]
-    state.set_data(*step.x_t.T)
-    guess.set_data(*step.x0_hat.T)
-    return f"{guide} guide, {done} steps done, t = {step.t}."
-
-
-controls = {
-    "done": lab.slider("steps done", 1, 200, 150),
-    "guide": lab.choice("guide", list(guides)),
-}
-lab.Explorer(fig, [state, guess], scrub, controls, play="done")
+numbers_of_steps = [10, 20, 50, 100, 200]
+for number in numbers_of_steps:
+    rows = schedule.alpha_bars[:: 200 // number]
+    torch.testing.assert_close(dc.vp_schedule(number).alpha_bars, rows, rtol=1e-12, atol=0)
+quick = dc.mixture_eps_model(schedule, dc.mixture(toys.toy_centres(toy, 200)[0], std**2))
+difference = quick(points_there, t_there) - perfect(points_there, t_there)
+assert difference.square().mean().sqrt() < 0.01  # where the noise has 1
+guides = {"learned": learned, "perfect": quick}
+print("fewer steps are rows of the same schedule; 200 Gaussians guide as well as 1 000")
 
 # %% [markdown]
+# There are three samplers: Algorithm 2 with $\sigma_t^2 = \tilde\beta_t$ ("posterior variances"), Algorithm 2 with $\sigma_t^2 = \beta_t$ ("betas"), and **DDIM** with $\eta = 0$ (lesson 09). DDIM adds no noise of its own: it puts $\hat x_0$ and $\hat\epsilon$ into the formula for $x_t$, with the $\bar\alpha$ of the next time.
+#
+# A chain is computed when it is first asked for, and kept. After that the slider only looks up its states. Each state comes with the guess $\hat x_0$ that is made from it; at the end that is the state itself.
+
+
+# %%
+samplers = {
+    "DDPM, posterior variances": lambda s: partial(dc.ddpm_step, variances=s.posterior_vars),
+    "DDPM, betas": lambda s: partial(dc.ddpm_step, variances=s.betas),
+    "DDIM, eta = 0": lambda s: dc.ddim_step,
+}
+
+
+@cache
+def chain_of(guide, sampler, number, seed):
+    """The states of a chain, first to last, each with the guess that is made from it."""
+    s, rng = dc.vp_schedule(number), torch.Generator().manual_seed(seed)
+    states, guesses = [torch.randn(300, 2, generator=rng)], []
+    for step in dc.sample_chain(
+        samplers[sampler](s),
+        s,
+        lambda x, t: guides[guide](x, t * 200 // number),
+        states[0],
+        generator=rng,
+    ):
+        states.append(step.x_t)
+        guesses.append(step.x0_hat)
+    return list(zip(states, [*guesses, states[-1]], strict=True))
+
+
+# %% [markdown]
+# The arrows show the **score**: the direction in which the density $q(x_t)$ grows fastest. It is $-\hat\epsilon / \sqrt{1-\bar\alpha_t}$ (lesson 07). It becomes very long at small $t$, so it is drawn times $\sqrt{1-\bar\alpha_t}$: that is $-\hat\epsilon$, as above.
+#
+# The arrows follow the slider at once; the points move when a step is complete. With few steps the arrows run ahead: a step goes all its way by the arrows of its beginning.
+
+# %%
+fig, axes = lab.figure(2, width=9, height=4.2, sharey=True)
+arrows = axes[0].quiver(*places.T, *places.T, width=0.004, scale=40, scale_units="width", alpha=0.4)
+state = lab.draw_points(axes[0], x_T, title="x_t, and the score there")
+state.set_markersize(3)
+guess = lab.draw_points(axes[1], x_T, color=lab.RED, title="x0_hat: the guess from this x_t")
+words = axes[1].text(-3, 3, "", va="top")
+
+
+def scrub(percent, guide, sampler, number, seed):
+    """Show a chain where it is after some of its steps."""
+    done, t = percent * number // 100, max(200 - 2 * percent, 1)
+    x, x0_hat = chain_of(guide, sampler, number, seed)[done]
+    state.set_data(*x.T)
+    guess.set_data(*x0_hat.T)
+    eps_hat = guides[guide](places, torch.full((len(places),), t))
+    arrows.set_UVC(*-eps_hat.T.numpy())
+    words.set_text(f"{percent} %: {done} of {number} steps")
+    return (
+        f"{guide} guide, {sampler}, seed {seed}, {percent} %: {done} of {number} steps done, "
+        f"points at t = {200 - done * 200 // number}, arrows at t = {t}."
+    )
+
+
+# %% [markdown]
+# Drag the first slider, or press play. Then change the guide, the sampler, the number of steps.
+
+# %%
+controls = {
+    "percent": lab.slider("steps done, in %", 0, 100, 80),
+    "guide": lab.choice("guide", list(guides)),
+    "sampler": lab.choice("sampler", list(samplers)),
+    "number": lab.choice("number of steps", numbers_of_steps, 200),
+    "seed": lab.slider("seed", 0, 9, 0),
+}
+lab.Explorer(fig, [arrows, state, guess, words], scrub, controls, play="percent")
+
+# %% [markdown]
+# A seed fixes the starting points and all the noise. So with one seed you can follow a single point under both guides. Take 10 steps, and look at the end: even with the perfect guide, each sampler leaves points between the moons. With 200 steps there are almost none.
+#
 # With the perfect guide, every early guess is close to the middle of the data: from pure noise, the mean of everything is the best answer. The decisions fall late. The learned guide's first guesses scatter widely: $\hat x_0$ divides by $\sqrt{\bar\alpha_t}$, which is 0.007 at $t = 200$, so a small error in $\hat\epsilon$ becomes 150 times larger. That does little harm, because step (10) gives $\hat x_0$ almost no weight there.
 #
 # ## 8. How good is it, in numbers?
@@ -278,10 +346,10 @@ lab.Explorer(fig, [state, guess], scrub, controls, play="done")
 
 # %%
 real = partial(toys.toy_2d, toy, generator=rng)
-clouds = {name: [chains[name][-1].x_t] for name in guides}
-for _ in range(4):
+clouds = {name: [] for name in guides}
+for _ in range(5):
     start = torch.randn(2000, 2, generator=rng)
-    for name, guide in guides.items():
+    for name, guide in {"learned": learned, "perfect": perfect}.items():
         *_, last = dc.sample_chain(dc.ddpm_step, schedule, guide, start, generator=rng)
         clouds[name].append(last.x_t)
 distances = {"sliced Wasserstein": metrics.sliced_wasserstein, "energy": metrics.energy_distance}
@@ -459,7 +527,7 @@ lab.check("05.4", lowest_error)
 # | (10) the posterior | `q_posterior` |
 # | (11) its mean with a guess | `x0_from_eps`, `p_step` |
 # | Algorithm 1 | `eps_loss`, `train` |
-# | Algorithm 2 | `ddpm_step`, `sample_chain` |
+# | (20) Algorithm 2 | `ddpm_step`, `sample_chain` |
 #
 # **References.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020), Algorithms 1 and 2. Székely and Rizzo, *Energy statistics* (2013). Rabin et al., *Wasserstein Barycenter and its Application to Texture Mixing* (2011), for the sliced distance.
 #

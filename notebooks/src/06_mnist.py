@@ -6,19 +6,20 @@
 # **At the end you can**
 # - explain every block of a U-Net, and why it is there;
 # - say what a network can be asked for besides the noise, and convert one answer into another;
-# - train a diffusion model on images and draw from it;
+# - train a diffusion model on images, and ask it for a digit;
 # - recognise one common mistake of sampling by its look.
 #
-# **You need** lessons 02 and 05, and what a convolution is. **Time**: about 45 minutes, of which 4 are training on two CPU cores. A GPU is used by itself.
+# **You need** lessons 02 and 05, and what a convolution is. **Time**: about 50 minutes, of which less than 4 are training on two CPU cores. A GPU is used by itself.
 
 # %%
+import math
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 import diffusion_core as dc
-from diffusion_core import data, lab, metrics, nets
+from diffusion_core import data, judge, lab, metrics, nets, pretrained
 
 device = dc.default_device()
 rng = torch.Generator().manual_seed(0)
@@ -85,13 +86,15 @@ lab.show(
 )
 
 # %% [markdown]
+# **Telling it the digit.** We also tell the network what a picture shows: its *label* $y$, from 0 to 9. A table, `label`, holds a learned vector for each label, and that vector is added to the one of $t$. The table has an eleventh row, number `null_label` = 10. The network gets it when it is told nothing. So one network can answer with a label and without.
+#
 # **The residual block** does most of the work. It does three things twice: normalise, bend, convolve. *Normalise* is GroupNorm: the channels of each picture are put into 8 groups, each group is brought to mean 0 and variance 1, and then each channel gets a learned factor and shift. It never looks at the other pictures of the batch. *Bend* is SiLU, $x \cdot \mathrm{sigmoid}(x)$, a smooth step between 0 and $x$. Between the two convolutions the block is told $t$: a linear map (`from_t`) makes one number for each channel, and that number is added at every pixel. The *shortcut* adds the input to the output; where the number of channels changes, it is a 1 × 1 convolution. At the start of training the second convolution is zero. So a new block is its shortcut alone, and learns only what to *add*.
 #
-# **Self-attention** lets every place look at every other. Three linear maps make three vectors of each place: a question $q$, a label $k$ and a content $c$ (in the code `v`, not the $v$ of section 3). Place $i$ gets
+# **Self-attention** lets every place look at every other. Three linear maps make three vectors of each place: a *query* $q$ (what it looks for), a *key* $k$ (what it has to offer) and a *content* $c$ (what it hands over; `v` in the code). These letters are used only here: $q$ is no distribution, $k$ is not the 64 above, and `v` is not the $v$ of section 3. Place $i$ gets
 #
 # $$\sum_j w_{ij}\,c_j, \qquad w_{ij} = \mathrm{softmax}_j\big(q_i\cdot k_j/\sqrt{d}\big),$$
 #
-# where $d$ is the length of $q$. The weights are positive and sum to 1; they are large where label $j$ fits question $i$. That line is `scaled_dot_product_attention`. The channels are cut into 4 parts, the *heads*, each with weights of its own, and the result is added to the input. There are as many weights as pairs of places: $49^2$ at 7 × 7, but $784^2$ at 28 × 28. So it stands only where the picture is smallest.
+# where $d$ is the length of $q$. The weights are positive and sum to 1; they are large where key $j$ fits query $i$. That line is `scaled_dot_product_attention`. The 64 channels are cut into 4 parts of $d = 16$, the *heads*, each with weights of its own, and the result is added to the input. The cell below computes one head by hand, on $7 \cdot 7 = 49$ places. There are as many weights as pairs of places: $49^2$ at 7 × 7, but $784^2$ at 28 × 28. So it stands only where the picture is smallest.
 
 # %%
 lab.show_source(nets.ResBlock, nets.SelfAttention)
@@ -114,10 +117,10 @@ print(f"the lowest value of SiLU: {F.silu(torch.linspace(-5, 5, 10_001)).min():.
 lab.show_source(nets.UNet.forward)
 
 # %% [markdown]
-# Let us send two noisy pictures through, and print the shape after each part: (pictures, channels, height, width). The first line, `time`, is the vector of $t$. Folding takes 28 to 14 before `stem`; unfolding takes 14 to 28 after `last`. `down_blocks`, `middle_in`, `middle_out` and `up_blocks` are residual blocks.
+# Let us send two noisy pictures through, and print the shape after each part: (pictures, channels, height, width). `time` is the vector of $t$, and `label` that of the digit. Folding takes 28 to 14 before `stem`; unfolding takes 14 to 28 after `last`. `down_blocks`, `middle_in`, `middle_out` and `up_blocks` are residual blocks; `norm` is a last GroupNorm.
 
 # %%
-unet = nets.UNet()
+unet = nets.UNet(classes=10)
 shapes = []
 for name, part in unet.named_children():
     for i, block in enumerate(part if isinstance(part, torch.nn.ModuleList) else [part]):
@@ -125,7 +128,9 @@ for name, part in unet.named_children():
         block.register_forward_hook(
             lambda m, a, y, label=label: shapes.append((label, tuple(y.shape)))
         )
-out = unet(torch.randn(2, 1, 28, 28, generator=rng), torch.tensor([1, 1000]))
+out = unet(
+    torch.randn(2, 1, 28, 28, generator=rng), torch.tensor([1, 1000]), y=torch.tensor([3, 8])
+)
 print("picture         (2, 1, 28, 28)")
 for label, shape in shapes:
     print(f"{label:16s}{shape}")
@@ -151,7 +156,7 @@ assert out.shape == (2, 1, 28, 28) and out.abs().max() == 0
 #
 # $$x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v, \qquad \epsilon = \sqrt{1-\bar\alpha_t}\,x_t + \sqrt{\bar\alpha_t}\,v.$$
 #
-# No division anywhere. The sampler needs both $\hat x_0$ and $\hat\epsilon$. Put the network's answer $\hat v$ in the place of $v$. If it is wrong by $\delta$, then $\hat x_0$ is wrong by $\sqrt{1-\bar\alpha_t}\,\delta$ and $\hat\epsilon$ by $\sqrt{\bar\alpha_t}\,\delta$: never by more than $\delta$. If $\epsilon$ is asked, $\hat x_0$ is wrong by $\sqrt{(1-\bar\alpha_t)/\bar\alpha_t}\,\delta$; if $x_0$ is asked, $\hat\epsilon$ is wrong by $\sqrt{\bar\alpha_t/(1-\bar\alpha_t)}\,\delta$. One of the two is always large at one end.
+# No division anywhere. The sampler needs both $\hat x_0$ and $\hat\epsilon$. Put the network's answer $\hat v$ in the place of $v$. If it is wrong by $\delta$, then $\hat x_0$ is wrong by $\sqrt{1-\bar\alpha_t}\,\delta$ and $\hat\epsilon$ by $\sqrt{\bar\alpha_t}\,\delta$: never by more than $\delta$. If $\epsilon$ is asked, $\hat x_0$ is wrong by $\sqrt{(1-\bar\alpha_t)/\bar\alpha_t}\,\delta$; if $x_0$ is asked, $\hat\epsilon$ is wrong by $\sqrt{\bar\alpha_t/(1-\bar\alpha_t)}\,\delta$. The first factor is huge near $t = T$, the second near $t = 0$.
 #
 # The cell checks the way back, and measures the larger of the two errors for each of the three questions, with $\delta = 0.01$. The schedule is now *cosine* with $T = 1000$: lesson 02 showed that it keeps pictures readable for longer.
 
@@ -173,7 +178,7 @@ for t in (1, 250, 500, 750, 1000):
     assert asked[2] <= delta + 1e-9
 
 # %% [markdown]
-# So this network predicts $v$. Everything else in the package asks for an `eps_model`. One line makes one from the other: `eps_model_from_v(schedule, v_model)`. Does that bring the division back, when $\hat x_0$ is computed from $\hat\epsilon$? In the formulas it cancels: the error of $\hat\epsilon$ is $\sqrt{\bar\alpha_t}\,\delta$, and dividing by $\sqrt{\bar\alpha_t}$ enlarges it to $\delta$ at most. Only rounding is enlarged more.
+# So this network predicts $v$. Everything else in the package asks for an `eps_model`. One line makes one from the other: `eps_model_from_v(schedule, v_model)`. Does that bring the division back, when $\hat x_0$ is computed from $\hat\epsilon$? In the formulas it cancels: the error of $\hat\epsilon$ is $\sqrt{\bar\alpha_t}\,\delta$, and dividing by $\sqrt{\bar\alpha_t}$ enlarges it to $\delta$ at most. What does not cancel is rounding: $\hat\epsilon$ is stored with about seven digits, and the error of the last is divided by $\sqrt{\bar\alpha_t}$.
 #
 # As a target of training, too, $v$ is the same question with other weights. At a given $x_t$ the formulas above give $\epsilon-\hat\epsilon = \sqrt{\bar\alpha_t}\,(v-\hat v)$. So $|v-\hat v|^2 = |\epsilon-\hat\epsilon|^2/\bar\alpha_t$: large $t$ counts more.
 #
@@ -215,19 +220,31 @@ print("v-loss from scratch and by the package: the same number")
 # %% [markdown]
 # ## 5. Training
 #
-# **Predict first.** Training takes 6000 steps, or less than four minutes where the machine is slower. Four times on the way, the average of the weights (EMA, lesson 05) draws 16 digits from the *same* noise, in 20 steps (section 6 explains `ddim_step`). What will you see after a quarter of the time: noise, blobs, strokes, or digits?
+# **Predict first.** Training stops after 5000 steps or after 205 seconds, whichever comes first. Each step takes 32 digits. Four times on the way, the average of the weights (EMA, lesson 05) draws the digits 0 to 9 from the *same* noise, in 20 steps (section 6 explains `ddim_step` and `even_taus`). What will you see after a quarter of the training: noise, blobs, strokes, or digits?
 #
+# Nine times in ten the network is told the label. One time in ten `drop_labels` puts `null_label` in its place, so that the network learns to answer without, too. Section 6 needs both answers. A batch is a pair now, pictures and labels, and `train` hands both to the loss. (`partial(model, y=y)` is the function `model` with the labels already given.)
+
+
+# %%
+def labelled_loss(model, x0, y):
+    """Ask for v with the label, one time in ten without."""
+    y = dc.drop_labels(y, model.null_label, share=0.1, generator=rng)
+    return dc.v_loss(schedule, partial(model, y=y), x0, generator=rng)
+
+
+# %% [markdown]
 # Two details. The trial in `bf16_is_faster` asks whether this machine computes faster with 16-bit numbers, and they are used only if so. `minibatches` gives batches of digits in random order, without end.
 
 # %%
-model = nets.UNet().to(device)
-ema = dc.EMA(model, decay=0.998)
-loss = partial(dc.v_loss, schedule, generator=rng)
-batches = data.minibatches(x0, 16, generator=rng)
+model = nets.UNet(classes=10).to(device)
+ema = dc.EMA(model, decay=0.997)
+every_row = torch.arange(len(x0))
+drawn_rows = data.minibatches(every_row, 32, generator=rng)
+batches = ((x0[rows], digits.labels[rows]) for rows in drawn_rows)
 trial = partial(dc.v_loss, schedule, generator=torch.Generator().manual_seed(1))
-half = torch.bfloat16 if dc.bf16_is_faster(model, trial, x0[:16].to(device)) else None
-eps_model = dc.eps_model_from_v(schedule, ema.model)
-noise = torch.randn(16, 1, 28, 28, generator=rng).to(device)
+half = torch.bfloat16 if dc.bf16_is_faster(model, trial, x0[:32].to(device)) else None
+noise = torch.randn(10, 1, 28, 28, generator=rng).to(device)
+told = dc.eps_model_from_v(schedule, partial(ema.model, y=torch.arange(10, device=device)))
 previews = [0.25, 0.5, 0.75, 1.0]
 
 # %% [markdown]
@@ -236,20 +253,20 @@ previews = [0.25, 0.5, 0.75, 1.0]
 
 # %%
 def preview(done):
-    """Draw 16 digits at each quarter of the training."""
+    """Draw the digits 0 to 9 at each quarter of the training."""
     if previews and done >= previews[0]:
-        *_, last = dc.sample_chain(dc.ddim_step, schedule, eps_model, noise, dc.even_taus(1000, 20))
-        fig, (ax,) = lab.figure(width=8, height=0.75)
-        lab.draw_images(ax, last.x_t, 16)
-        lab.show(fig, f"16 digits after {previews.pop(0):.0%} of the training.")
+        *_, last = dc.sample_chain(dc.ddim_step, schedule, told, noise, dc.even_taus(1000, 20))
+        fig, (ax,) = lab.figure(width=8, height=0.95)
+        lab.draw_images(ax, last.x_t, 10)
+        lab.show(fig, f"The digits 0 to 9 after {previews.pop(0):.0%} of the training.")
 
 
 history = dc.train(
     model,
-    loss,
+    labelled_loss,
     batches,
-    steps=6000,
-    seconds=225,
+    steps=5000,
+    seconds=205,
     lr=4e-3,
     ema=ema,
     autocast=half,
@@ -259,7 +276,7 @@ history = dc.train(
 # %% [markdown]
 # On two CPU cores the first drawings are rough and the later ones cleaner; on a GPU the first may be good already. Compare one digit along the four pictures: what was right first, and what came last?
 #
-# The loss says much less. Its lowest value is not 0 (lesson 05), and here we do not know it. A network that always answers 0 has a loss a little below 1, the mean of $v^2$. Small gains in the loss can be large gains in the drawings. (If you stopped the training early, the claims below may fail. Then run the rest cell by cell.)
+# The loss says much less. Its lowest value is not 0 (lesson 05), and here we do not know it. A network that always answers 0 has the mean of $v^2$ as its loss. By (22) that is $\bar\alpha_t$ times the mean of $\epsilon^2$, which is 1, plus $1-\bar\alpha_t$ times the mean of $x_0^2$, which is below 1. So that loss is a little below 1. Small gains in the loss can be large gains in the drawings. (If you stopped the training early, the claims below may fail. Then run the rest cell by cell.)
 
 # %%
 smooth = torch.tensor(history.losses).unfold(0, min(100, len(history.losses)), 1).mean(1)
@@ -272,66 +289,102 @@ lab.claim("the loss fell below a quarter", smooth[-1] < 0.25)
 # %% [markdown]
 # ## 6. Drawing
 #
-# To draw, start from noise and walk from $t = 1000$ to 0. We need not take all 1000 steps. `ddim_step` can jump from $t$ to any earlier $s$: it guesses $\hat x_0$ and $\hat\epsilon$, and puts them together again with less noise. Without fresh noise (`eta=0`) that is formula (4) read at the step $s$, with guesses in the place of $x_0$ and $\epsilon$:
+# To draw, start from noise and walk from $t = 1000$ to 0. We need not take all 1000 steps. `ddim_step` can jump from $t$ to any earlier $s$: it guesses $\hat x_0$ and $\hat\epsilon$, and puts them together again with less noise. The list of times that a walk visits is called `taus`: `even_taus(1000, 50)` gives 1000, 980, ..., 20, 0. `sample_chain` takes one step from each to the next. Without fresh noise (`eta=0`) that is formula (4) read at the step $s$, with guesses in the place of $x_0$ and $\epsilon$:
 #
 # $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s}\;\hat\epsilon.$$
 #
-# With `eta=1` a part of $\hat\epsilon$ is replaced by fresh noise; for $s = t-1$ that is exactly a step of Algorithm 2. A later lesson is about it. Here: 100 steps with `eta=1`. `clip=(-1, 1)` keeps every guess $\hat x_0$ in the range that pixels have, and computes $\hat\epsilon$ again so that the two fit.
-
+# With `eta=1` a part of $\hat\epsilon$ is replaced by fresh noise; for $s = t-1$ that is exactly a step of Algorithm 2. A later lesson is about it. The formula, checked on one step from 500 to 400:
 
 # %%
-def draw(n, step=dc.ddim_step, **options):
-    """Draw n digits in 100 steps; return every step of the chain, on the CPU."""
-    start = torch.randn(n, 1, 28, 28, generator=rng.manual_seed(7)).to(device)
-    taus = dc.even_taus(schedule.T, 100)
-    options = {"eta": 1.0, "clip": (-1, 1), "generator": rng, **options}
-    chain = dc.sample_chain(step, schedule, eps_model, start, taus, **options)
-    return [dc.Step(t, x_t.cpu(), x0_hat.cpu()) for t, x_t, x0_hat in chain]
-
-
 t, s, scale = 500, 400, schedule.alpha_bars.sqrt()
-step = dc.ddim_step(schedule, eps_model, noise, t, s)
-eps_hat = eps_model(noise, torch.full((16,), t, device=device))
+step = dc.ddim_step(schedule, told, noise, t, s)
+eps_hat = told(noise, torch.full((10,), t, device=device))
 x_s = scale[s].item() * step.x0_hat + schedule.marginal_vars[s].sqrt().item() * eps_hat
 torch.testing.assert_close(step.x_t, x_s, rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
-# That was the formula, checked on one step from 500 to 400. Now draw.
+# **Ask firmly.** Told a label, the network answers $\hat v(x_t, t, y)$; told none, $\hat v(x_t, t)$. The difference of the two is what the label changes. We can go further in that direction than the network does:
+#
+# $$\hat v(x_t, t) + w\,\big[\hat v(x_t, t, y) - \hat v(x_t, t)\big].$$
+#
+# $w = 0$ ignores the label, $w = 1$ is the network's own answer with the label, and we take $w = 1.5$ (`guidance_scale`). This is *classifier-free guidance*. Drawings become clearer, and vary less. A later lesson says which density they then come from.
+#
+# It makes no difference whether $v$ is guided, or $\epsilon$. The formula is the same as $(1-w)\,\hat v(x_t, t) + w\,\hat v(x_t, t, y)$. By section 3, $\hat\epsilon = \sqrt{1-\bar\alpha_t}\,x_t + \sqrt{\bar\alpha_t}\,\hat v$. The factors $1-w$ and $w$ sum to 1, so the part with $x_t$ comes out whole. The cell checks three things on your network: $w = 0$ ignores the label, $w = 1$ is the answer with the label, and guiding $v$ is guiding $\epsilon$.
 
 # %%
-chain = draw(256)
-drawn = chain[-1].x_t
-fig, (ax,) = lab.figure(width=8, height=4.2)
-lab.draw_images(ax, drawn[:128], 16)
-lab.show(fig, "128 digits drawn by the network, each from a picture of pure noise.")
+v, y, times = ema.model, torch.arange(10, device=device), torch.full((10,), t, device=device)
+at_0, at_1, at_w = (dc.classifier_free(v, y, guidance_scale=w)(noise, times) for w in (0, 1, 1.5))
+torch.testing.assert_close(at_0, v(noise, times))
+torch.testing.assert_close(at_1, v(noise, times, y))
+eps_0, eps_1, eps_w = (dc.eps_from_v(schedule, noise, v_hat, t) for v_hat in (at_0, at_1, at_w))
+torch.testing.assert_close(eps_w, eps_0 + 1.5 * (eps_1 - eps_0), rtol=1e-4, atol=1e-4)
 
 # %% [markdown]
-# Now watch the first 32 of them come into being. Drag the slider, or press play. Left is the state, right what the network thinks it will become.
+# Now draw, in 50 steps. `clip=(-1, 1)` moves every guess $\hat x_0$ into the range that pixels have. After that, $\hat x_0$ and $\hat\epsilon$ no longer make up $x_t$. So $\hat\epsilon$ is computed again, from $x_t = \sqrt{\bar\alpha_t}\,\hat x_0 + \sqrt{1-\bar\alpha_t}\,\hat\epsilon$ solved for $\hat\epsilon$. As many zeros are asked for as ones, and so on.
+
 
 # %%
+def draw(n, network=ema.model, *, steps=50, seed=7, step=dc.ddim_step, eta=1.0):
+    """Ask a network for n digits; return every step of the chain, on the CPU."""
+    start = torch.randn(n, 1, 28, 28, generator=rng.manual_seed(seed)).to(device)
+    labels = torch.arange(n, device=device) % 10
+    guided = dc.classifier_free(network, labels, guidance_scale=1.5)
+    eps_model, taus = dc.eps_model_from_v(schedule, guided), dc.even_taus(schedule.T, steps)
+    options = {"eta": eta, "clip": (-1, 1), "generator": rng}
+    chain = dc.sample_chain(step, schedule, eps_model, start, taus, **options)
+    return [dc.Step(t, x_t.cpu(), x0_hat.cpu()) for t, x_t, x0_hat in chain]
+
+
+drawn = draw(300)[-1].x_t
+fig, (ax,) = lab.figure(width=8, height=3.3)
+lab.draw_images(ax, drawn[:160], 20)
+lab.show(fig, "160 digits drawn by the network, each from a picture of pure noise; 0 to 9 in turn.")
+
+# %% [markdown]
+# Now watch 20 of them come into being. Drag the slider, or press play. Left is the state after a step, right the guess $\hat x_0$ from which that step was made. Then change the rest. Are drawings with 20 steps worse than those with 100? Which of them stay the same with another number of steps, those with `eta=0` or with `eta=1`?
+
+# %%
+etas, step_counts, seeds = {"eta = 1": 1.0, "eta = 0": 0.0}, [20, 50, 100], [1, 2]
+chains = {
+    (name, steps, seed): draw(20, steps=steps, seed=seed, eta=etas[name])
+    for name in etas
+    for steps in step_counts
+    for seed in seeds
+}
 fig, axes = lab.figure(2, width=9, height=2.9)
-left = lab.draw_images(axes[0], chain[0].x_t[:32], 8)
-right = lab.draw_images(axes[1], chain[0].x0_hat[:32], 8)
+left = lab.draw_images(axes[0], drawn[:20], 5)
+right = lab.draw_images(axes[1], drawn[:20], 5)
 axes[0].set_title("x_t")
 axes[1].set_title("x0_hat")
 
-
-def scrub_digits(done):
-    """Show the chain after some of its 100 steps."""
-    step = chain[done - 1]
-    left.set_data(lab.image_grid(step.x_t[:32], 8))
-    right.set_data(lab.image_grid(step.x0_hat[:32], 8))
-    return f"{done} of 100 steps done, t = {step.t}."
+# %% [markdown]
+# All chains are there already: the controls only choose what is shown.
 
 
-lab.Explorer(
-    fig, [left, right], scrub_digits, {"done": lab.slider("steps done", 1, 100, 70)}, play="done"
-)
+# %%
+def scrub_digits(percent, sampler, steps, seed):
+    """Show a chain after some of its steps."""
+    done = percent * steps // 100
+    step = chains[sampler, steps, seed][done - 1]
+    left.set_data(lab.image_grid(step.x_t, 5))
+    right.set_data(lab.image_grid(step.x0_hat, 5))
+    return f"{sampler}, seed {seed}: {done} of {steps} steps done, t = {step.t}."
+
+
+controls = {
+    "percent": lab.slider("steps done in %", 5, 100, 70, step=5),
+    "sampler": lab.choice("sampler", list(etas)),
+    "steps": lab.choice("steps", step_counts, 50),
+    "seed": lab.choice("seed", seeds),
+}
+lab.Explorer(fig, [left, right], scrub_digits, controls, play="percent")
 
 # %% [markdown]
+# With `eta=0` the start decides nearly everything: with more steps, a drawing changes little. With `eta=1` fresh noise enters at every step, so another number of steps gives other drawings.
+#
 # ## 7. How good are they?
 #
-# Count by eye first: how many of the 128 would you accept? A number is harder to come by for pictures than for points. Two simple questions can be answered here.
+# Count by eye first: how many of the 160 would you accept? A number is harder to come by for pictures than for points. Two simple questions can be answered here.
 #
 # **Are the drawings like digits?** The energy distance of lesson 05 works in any number of dimensions. As a yardstick, noise is measured too: each pixel is drawn by itself, from a normal distribution with the mean and variance of that pixel in the training set, and cut off at −1 and 1. All are multiples of the floor, the distance that real digits have among themselves.
 #
@@ -382,7 +435,7 @@ lab.show(
     "Left: distance of drawings and pixel noise to real digits. Right: to the nearest training picture.",
 )
 # %% [markdown]
-# The claims below hold on every machine and for both sets of digits, so they are cautious ones. The figure says more.
+# The claims below hold on every machine and for both sets of digits, so they are cautious ones. The figure says more: a median speaks for most drawings, not for all, and a single copy would be a circle near 0.
 
 # %%
 lab.claim(
@@ -391,7 +444,7 @@ lab.claim(
 )
 middle = {name: gap.median() for name, gap in gaps.items()}
 lab.claim(
-    "drawings are no copies: at least half as far as real ones",
+    "the median drawing is at least half as far from the training pictures as the median real digit",
     middle["drawn"] > middle["real"] / 2,
 )
 lab.claim(
@@ -399,7 +452,125 @@ lab.claim(
 )
 
 # %% [markdown]
-# ## 8. What breaks
+# ## 8. A judge, and a network that trained for longer
+#
+# Would somebody else read our drawings as digits? Somebody else is here a **judge**: a small network that was trained to say which digit a real picture shows. Of the 10 000 test images of MNIST it names about 99 % rightly. For each picture it gives ten probabilities, one for each digit. We call a drawing *recognised* if one of them is above 0.9. (Lesson 00 called the judge *confident* then.)
+#
+# That share alone can be fooled: pure noise often passes, as lesson 00 showed, and a sampler that draws the same perfect 8 again and again is recognised every time. So the share of each digit belongs beside it, and so does a distance. The judge turns a picture into 64 numbers, its *features*, from which it decides. Take the mean $m$ and the covariance $C$ of the features of two sets of pictures. The **Fréchet distance** is the distance of the two Gaussians with these moments,
+#
+# $$D^2 = |m_1 - m_2|^2 + \mathrm{tr}\big(C_1 + C_2 - 2\,(C_1^{1/2} C_2\, C_1^{1/2})^{1/2}\big).$$
+#
+# In one dimension it is $(m_1-m_2)^2 + (\sigma_1-\sigma_2)^2$ with the standard deviations $\sigma$. The cell checks that on two sets of numbers.
+
+# %%
+a, b = torch.randn(1000, 1, generator=rng), 2 * torch.randn(1000, 1, generator=rng) + 1
+by_hand = ((a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2).sqrt()
+assert abs(judge.frechet_distance(a, b) - by_hand.item()) < 1e-4
+print("in one dimension the Fréchet distance is that of means and standard deviations")
+
+# %% [markdown]
+# The course brings a network of its own, with three times as many parameters. It was trained in the same way, for longer: `make train-mnist` does it again. (`about` says what made it, and what the judge found in 2000 of its drawings.) It draws from the same noise as yours.
+
+# %%
+shipped, about = pretrained.load("mnist")
+opinion, _ = pretrained.load("judge")
+by_shipped = draw(300, shipped.to(device))[-1].x_t
+sets = {"yours": drawn, "shipped": by_shipped, "real": test_digits[-300:]}
+verdicts = {name: judge.judge_images(opinion, x, test_digits) for name, x in sets.items()}
+judged_floor = judge.frechet_floor(opinion, x0, test_digits, 300, generator=rng)
+
+# %% [markdown]
+# **Predict first.** Look at your drawings in section 6. The judge gets 300 like them. What share will it recognise?
+#
+# In the figure, the distance of each set is a multiple of the floor: the mean distance of 300 training digits to the test digits. "Real" are 300 of the test digits themselves, so their distance can be below the floor. (With scikit-learn's digits they are all the test digits, and it is 0.)
+
+# %%
+fig, axes = lab.figure(3, width=12, height=3.4, width_ratios=(1.3, 0.8, 1.2))
+lab.draw_images(axes[0], by_shipped[:100], 10)
+axes[0].set_title("drawn by the shipped network")
+names = [f"{k}\n{v.frechet / judged_floor:.1f} x floor" for k, v in verdicts.items()]
+axes[1].bar(names, [v.confident for v in verdicts.values()], color=lab.SKY)
+axes[1].set(ylim=(0, 1), title="recognised; Fréchet distance", ylabel="share")
+for k, (name, verdict) in enumerate(verdicts.items()):
+    axes[2].bar(torch.arange(10) + 0.27 * (k - 1), verdict.shares, width=0.27, label=name)
+axes[2].axhline(0.1, color=lab.BLACK, ls=":")
+axes[2].set(xticks=range(10), xlabel="digit", ylabel="share", title="what was drawn")
+axes[2].legend(fontsize="small")
+lab.show(fig, "Digits of the shipped network; the share recognised; how often each digit is drawn.")
+recognised = {name: verdict.confident for name, verdict in verdicts.items()}
+good = recognised["yours"] >= 0.75 or digits.source != "MNIST"
+lab.claim("trained on MNIST, at least three quarters of your drawings are recognised", good)
+lab.claim("and at least nine tenths of the shipped network's", recognised["shipped"] >= 0.9)
+
+# %% [markdown]
+# A drawing may be readable and still be the wrong digit. We asked for 0, 1, ..., 9 in turn. Does the judge read the digit that was asked for?
+
+# %%
+asked_for = torch.arange(300) % 10
+with torch.no_grad():
+    obeyed = [(opinion(x).argmax(1) == asked_for).double().mean() for x in (drawn, by_shipped)]
+good = obeyed[0] >= 0.75 or digits.source != "MNIST"
+lab.claim("trained on MNIST, at least three quarters of yours are the digit asked for", good)
+lab.claim("and at least nine tenths of the shipped network's", obeyed[1] >= 0.9)
+
+# %% [markdown]
+# ## 9. What does a digit cost in bits?
+#
+# A model that gives a picture the probability $p(x_0)$ can pack it into a file of about $-\log_2 p(x_0)$ bits. We cannot compute $p(x_0)$. Lesson 04 computes a number that is never below $-\log p(x_0)$, called −ELBO. (If you have not read it, take the next sentences on trust, and look at the figure.) It is a sum with one term for each step, and the list of the terms is the *ledger*. The term $L_{t-1}$ says how far the network's step from $t$ to $t-1$ is from the best step, which knows $x_0$. The last step, from $t = 1$ to 0, must name a grey level from 0 to 255: a *decoder* gives each level a probability. Divided by $784\ln 2$, −ELBO is in bits per pixel.
+#
+# This is a question about all digits, so the network gets no label here. All 1000 terms for many pictures would take minutes. So we compute them for 8 pictures only, see which $t$ matter most, and for the others draw only four $t$ each, more often where the terms are large. Dividing by the probability of the draw keeps the mean right (*importance sampling*).
+
+# %%
+eight, many = test_digits[:8].to(device), test_digits[-300:].to(device)
+options = {"decoder": dc.discretized_decoder, "generator": rng}
+shipped_eps = dc.eps_model_from_v(schedule, shipped)  # it is told t, and no label
+terms = dc.elbo_terms(schedule, shipped_eps, eight, **options)
+probs = dc.importance(terms)
+estimate = dc.elbo_estimate(schedule, shipped_eps, many, probs=probs, draws=4, **options)
+bits = dc.bits_per_dim(estimate.mean, 784)
+bits_error = estimate.std_error / (784 * math.log(2))
+
+# %% [markdown]
+# For comparison: the same pictures as PNG files (one file for each), and all of them packed together by gzip.
+
+
+# %%
+import gzip
+import io
+
+from PIL import Image
+
+
+def png_bytes(picture):
+    """Return the size of a picture as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture.numpy()).save(buffer, "PNG", optimize=True)
+    return len(buffer.getvalue())
+
+
+# %% [markdown]
+# The left panel shows which steps cost most, the right one the whole cost.
+
+# %%
+pixels = data.to_uint8(many.cpu())
+costs = {
+    "PNG": 8 * sum(png_bytes(picture) for picture in pixels) / pixels.numel(),
+    "gzip": 8 * len(gzip.compress(pixels.numpy().tobytes(), 9)) / pixels.numel(),
+    "shipped network": bits,
+}
+fig, axes = lab.figure(2, width=11, height=2.8, width_ratios=(1.2, 1))
+axes[0].semilogy(range(2, 1001), terms.steps.mean(0).cpu()[2:] / (784 * math.log(2)))
+axes[0].set(xlabel="t", ylabel="bits per pixel", title="the ledger's L_{t-1}, mean of 8 pictures")
+axes[1].barh(list(costs), list(costs.values()), color=lab.SKY, xerr=[0, 0, bits_error])
+axes[1].set(xlabel="bits per pixel", title=f"{bits:.2f} +- {bits_error:.2f} for the network")
+lab.show(fig, "Left: what each step costs. Right: bits per pixel of PNG, gzip and the network.")
+fewer = bits < costs["PNG"] or digits.source != "MNIST"
+lab.claim("on MNIST the network needs fewer bits than PNG", fewer)
+
+# %% [markdown]
+# The small $t$ cost most: the last grey levels of a pixel are close to chance, and they must be paid for all the same, though nobody sees them. The loss of section 4 hardly looks at these steps. Both it and the ledger measure squared errors of the guess, but with other weights: at small $t$ an error weighs far more in the ledger. The loss was chosen for the eye, not for the shortest file.
+#
+# ## 10. What breaks
 #
 # Pixels lie between −1 and 1. So somebody clips the *state* $x_t$ to that range in every step, "to keep it stable". But $x_t$ is a noisy picture. At $t = 1000$ a third of its values lie outside, and at small $t$ nearly half of the black pixels do: −1 plus noise is as often below −1 as above. They must. The guess $\hat x_0$ is different: the best guess is a mean of clean pictures, and these lie in the range. What lies outside is an error, and may be clipped.
 #
@@ -413,27 +584,30 @@ def clipped_state(schedule, eps_model, x_t, t, s, **options):
     return step._replace(x_t=step.x_t.clamp(-1, 1))
 
 
-broken = draw(64, clipped_state)[-1].x_t
+broken = draw(60, step=clipped_state)[-1].x_t
 fig, axes = lab.figure(2, width=9, height=2.6)
 for ax, images, title in zip(
     axes, (drawn, broken), ("only x0_hat clipped", "x0_hat and state clipped"), strict=True
 ):
-    lab.draw_images(ax, images[:48], 12)
+    lab.draw_images(ax, images[:40], 10)
     ax.set_title(title)
-lab.show(fig, "48 digits drawn with only x0_hat clipped, and 48 with the state clipped as well.")
-wrong = float(metrics.energy_distance(broken.flatten(1), fresh_real(64)))
-right_one = float(metrics.energy_distance(drawn[:64].flatten(1), fresh_real(64)))
+lab.show(fig, "40 digits drawn with only x0_hat clipped, and 40 with the state clipped as well.")
+wrong = float(metrics.energy_distance(broken.flatten(1), fresh_real(60)))
+right_one = float(metrics.energy_distance(drawn[:60].flatten(1), fresh_real(60)))
 lab.claim("drawings with a clipped state are further from real digits", wrong > right_one)
 
 # %% [markdown]
-# With the state clipped the strokes are fat and rough, and the background is grey. The reason: pure noise that is cut off at ±1 has standard deviation 0.72, not 1. The network is told $t$, and so expects more noise than there is. What it then takes for drawing is wrong in every step.
+# With the state clipped the strokes are fat and rough, and the background is grey. The reason: pure noise that is cut off at ±1 has standard deviation 0.72, not 1. The network is told $t$, and so expects more noise than there is. So it judges the noise wrongly, and takes a part of it for drawing.
 
 # %%
-cut_off = torch.randn(100_000, generator=rng.manual_seed(8), dtype=torch.float64).clamp(-1, 1)
-print(f"standard deviation of noise cut off at -1 and 1: {cut_off.std():.2f}")
+normal = torch.randn(100_000, generator=rng.manual_seed(8), dtype=torch.float64)
+print(f"standard deviation of noise cut off at -1 and 1: {normal.clamp(-1, 1).std():.2f}")
+print(f"share of the noise outside -1 and 1: {(normal.abs() > 1).double().mean():.2f}")
+x_20 = dc.q_sample(schedule, torch.full_like(normal, -1.0), 20, normal)
+print(f"share of black pixels below -1 at t = 20: {(x_20 < -1).double().mean():.2f}")
 
 # %% [markdown]
-# ## 9. Exercises
+# ## 11. Exercises
 #
 # **Exercise 1.** Write `x0_of(x_t, v, alpha_bar_t)`, the clean picture from $v$ (section 3). `x_t` and `v` have shape (B, 1, H, W), `alpha_bar_t` has shape (B,).
 
@@ -478,7 +652,7 @@ def fold(x):
 lab.check("06.2", fold)
 
 # %% [markdown]
-# **Exercise 3.** How many parameters has a 3 × 3 convolution from `a` to `b` channels, with its bias? Write `parameters_of(a, b)` without building one. How many of the network's parameters are in `stem` (4 → 32 channels)?
+# **Exercise 3.** How many parameters has a 3 × 3 convolution from `a` to `b` channels, with its bias? Write `parameters_of(a, b)` without building one. Then call `parameters_of(4, 32)`: it must be the number of parameters in `stem`, 1184.
 
 
 # %%
@@ -530,12 +704,12 @@ def clipped_step(x_t, v, alpha_bar_t, alpha_bar_s):
 lab.check("06.4", clipped_step)
 
 # %% [markdown]
-# ## 10. Summary
+# ## 12. Summary
 #
 # 1. A U-Net sees the whole picture at its coarse end and exact places through its skip connections; it is told $t$ by a vector of sines and cosines.
 # 2. A network may be asked for $\epsilon$, $x_0$ or $v$; each gives the others, and an error in $v$ is never enlarged.
-# 3. Training is Algorithm 1 with $v$ in the place of $\epsilon$; drawing is a walk from noise to $t = 0$, here in 100 steps.
-# 4. Drawings are compared with real digits by a distance and its floor, and with the training set to see that they are no copies.
+# 3. Training is Algorithm 1 with $v$ in the place of $\epsilon$; drawing is a walk from noise to $t = 0$, here in 50 steps. Told a label, the network draws what it is asked for.
+# 4. Drawings are compared with real digits by a distance and its floor, by a judge with the share of each digit, and with the training set to see that they are no copies.
 # 5. Clip the guess, never the state.
 #
 # | equation | function |
@@ -543,8 +717,11 @@ lab.check("06.4", clipped_step)
 # | the vector of $t$ | `nets.timestep_embedding` |
 # | (22) $v$ and back | `v_target`, `x0_from_v`, `eps_from_v`, `eps_model_from_v` |
 # | Algorithm 1 for $v$ | `v_loss`, `train` |
+# | a judge's verdict | `judge.judge_images`, `judge.frechet_distance` |
+# | bits per pixel | `elbo_estimate`, `importance`, `bits_per_dim` |
+# | asking for a digit | `drop_labels`, `classifier_free` |
 # | drawing in few steps | `ddim_step`, `even_taus`, `sample_chain` |
 #
-# **References.** Ronneberger, Fischer and Brox, *U-Net* (2015). Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020). Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021). Salimans and Ho, *Progressive Distillation for Fast Sampling of Diffusion Models* (2022), for $v$. Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). LeCun, Cortes and Burges, *The MNIST database*.
+# **References.** Ronneberger, Fischer and Brox, *U-Net* (2015). Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020). Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021). Salimans and Ho, *Progressive Distillation for Fast Sampling of Diffusion Models* (2022), for $v$. Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). Ho and Salimans, *Classifier-Free Diffusion Guidance* (2022). LeCun, Cortes and Burges, *The MNIST database*.
 #
-# **Next**: the README's table lists the lessons. To see what lies behind the sampler, go back to [02](02_forward_process.ipynb) and [05](05_toy_2d.ipynb) with new eyes.
+# **Next**: [14 · What is wrong with this code?](14_bug_museum.ipynb), or [03](03_posterior.ipynb) and [04](04_elbo.ipynb) for the theory.

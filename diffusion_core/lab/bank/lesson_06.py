@@ -189,7 +189,7 @@ EXERCISES = {
             ),
         },
         hints=(
-            "Three lines are wrong. Section 8 is about one of them.",
+            "Three lines are wrong. Section 10 is about one of them.",
             "One line clips what may not be clipped; one computes eps_hat too early, and not from "
             "the clipped guess; in the last one a root is missing.",
             "After clipping, solve x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps for "

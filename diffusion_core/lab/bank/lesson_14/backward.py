@@ -1,0 +1,184 @@
+"""Exhibits 7 to 9, on the way back: three steps."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from ....gaussian import Gaussian
+from ....process import p_step, q_posterior, x0_from_eps
+from ....schedules import NoiseSchedule, schedule_from_alpha_bars
+from ...museum import exhibits
+from ..exercise import Exercise
+from .forward import steps
+
+DTYPES = (torch.float64, torch.float32)
+
+
+def _with_eps(generator: Generator) -> list[tuple]:
+    """Return (schedule, x_t, eps_hat, t, z)."""
+    cases = []
+    for schedule, x_t, t, z in steps(generator):
+        eps_hat = torch.randn(x_t.shape, generator=generator, dtype=x_t.dtype)
+        cases.append((schedule, x_t, eps_hat, t, z))
+    return cases
+
+
+def _back(s: NoiseSchedule, x_t: Tensor, eps_hat: Tensor, t: int) -> Gaussian:
+    """Return p(x_{t-1} | x_t) with the variance beta_t, at t = 1 too."""
+    return p_step(s, x_t, x0_from_eps(s, x_t, eps_hat, t), t, variances=s.betas)
+
+
+def _step_back(s: NoiseSchedule, x_t: Tensor, eps_hat: Tensor, t: int, z: Tensor) -> Tensor:
+    mean, var = _back(s, x_t, eps_hat, t)
+    return mean + var.sqrt() * z if t > 1 else mean
+
+
+def _other_sigma(sigma: Callable[[NoiseSchedule, int], Tensor | float], first: int = 2) -> Callable:
+    """Return a step with another sigma_t, and noise from t = first on."""
+    return lambda s, x_t, eps_hat, t, z: (
+        _back(s, x_t, eps_hat, t).mean + (sigma(s, t) if t >= first else 0) * z
+    )
+
+
+def _clip(x: Tensor) -> Tensor:
+    return x.clamp(-1, 1)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _clipped(
+    guess: Callable = _same,
+    mean: Callable = _same,
+    state: Callable = _same,
+    eps: Callable = _same,
+) -> Callable:
+    """Return a step that changes the guess, the mean, the new state or eps_hat."""
+
+    def step(s: NoiseSchedule, x_t: Tensor, eps_hat: Tensor, t: int, z: Tensor) -> Tensor:
+        p = p_step(s, x_t, guess(x0_from_eps(s, x_t, eps(eps_hat), t)), t)
+        return state(mean(p.mean) + p.var.sqrt() * z)
+
+    return step
+
+
+def _strides(generator: Generator) -> list[tuple]:
+    """Return (x_t, eps_hat, alpha_bar_t, alpha_bar_s, z): also strides to clean data."""
+    cases = []
+    for dtype in DTYPES:
+        for clean in (False, False, True):
+            x_t, eps_hat, z = torch.randn(3, 3, 2, generator=generator, dtype=dtype)
+            high, share = (0.2 + 0.6 * torch.rand(2, generator=generator)).tolist()
+            keep = 1.0 if clean else high
+            cases.append((x_t, eps_hat, keep * share, keep, z))
+    return cases
+
+
+def _long_step(x_t: Tensor, eps_hat: Tensor, a: float, b: float, z: Tensor) -> Tensor:
+    """The posterior of a schedule whose only steps are those from clean data to s and on to t."""
+    rows = [keep for keep in (b, a, 1e-6) if keep < 1]
+    schedule, t = schedule_from_alpha_bars(torch.tensor(rows).double()), len(rows) - 1
+    mean, var = q_posterior(schedule, x_t, x0_from_eps(schedule, x_t, eps_hat, t), t)
+    return mean + var.sqrt() * z
+
+
+def _posterior_var(a: float, b: float) -> float:
+    return (1 - b) / (1 - a) * (1 - a / b)
+
+
+def _noised(var: Callable, power: float = 0.5, taken: bool = True) -> Callable:
+    """Return a DDIM step with another variance; `taken` from the direction to x_t, or not."""
+
+    def step(x_t: Tensor, eps_hat: Tensor, a: float, b: float, z: Tensor) -> Tensor:
+        x0_hat = (x_t - (1 - a) ** 0.5 * eps_hat) / a**0.5
+        direction = max(1 - b - taken * var(a, b), 0) ** 0.5
+        return b**0.5 * x0_hat + direction * eps_hat + var(a, b) ** power * z
+
+    return step
+
+
+EXERCISES = {
+    "14.7": Exercise(
+        truth=_step_back,
+        cases=_with_eps,
+        mistakes={
+            "This is the exhibit itself: sigma is read from row t - 1, and step t has row t.": (
+                exhibits.step_back
+            ),
+            "That is a variance in the place of sigma: the root is missing.": _other_sigma(
+                lambda s, t: s.betas[t]
+            ),
+            "This is the posterior's variance, the other usual choice. Asked for is beta_t.": (
+                _other_sigma(lambda s, t: s.posterior_vars[t].sqrt())
+            ),
+            "Row t is read now, but the step from t = 1 adds noise to clean data.": _other_sigma(
+                lambda s, t: s.betas[t].sqrt(), first=1
+            ),
+            "No noise is added at t = 2 either. Only t = 1 is the last step.": _other_sigma(
+                lambda s, t: s.betas[t].sqrt(), first=3
+            ),
+            "There is no noise at all: these are the means of the steps.": _other_sigma(
+                lambda s, t: 0.0
+            ),
+            "That is the noise of all t steps. One step adds beta_t.": _other_sigma(
+                lambda s, t: s.marginal_vars[t].sqrt()
+            ),
+        },
+        hints=(
+            "The samples have too little variance. Which line decides on the noise?",
+            "Row t of every table belongs to step t. Which row does sigma come from?",
+            "sigma = schedule.betas[t].sqrt(), and nothing else changes.",
+        ),
+    ),
+    "14.8": Exercise(
+        truth=_clipped(guess=_clip),
+        cases=_with_eps,
+        mistakes={
+            "This is the exhibit itself: what it clips is a noisy state, and noise goes beyond "
+            "the data's range.": exhibits.careful_step,
+            "Nothing is clipped. A guess of clean data outside [-1, 1] can only be wrong.": (
+                _clipped()
+            ),
+            "The guess is clipped now, but the state still is, too.": _clipped(_clip, state=_clip),
+            "The mean of the step is clipped. Clip the guess, before the mean is made of it.": (
+                _clipped(mean=_clip)
+            ),
+            "The noise estimate is clipped. It is x0_hat that has a known range.": (
+                _clipped(eps=_clip)
+            ),
+            "That is the range [0, 1]. The data lies in [-1, 1].": (
+                _clipped(lambda x0_hat: x0_hat.clamp(0, 1))
+            ),
+        },
+        hints=(
+            "Which of x0_hat, the mean and x_{t-1} is known to lie in [-1, 1]?",
+            "Data lies in the range, and x0_hat is a guess of data. Noisy states are wider.",
+            "x0_hat.clamp(-1, 1) before p_step, and no clamp after it.",
+        ),
+    ),
+    "14.9": Exercise(
+        truth=_long_step,
+        cases=_strides,
+        mistakes={
+            "This is the exhibit itself: its variance is larger than all the noise that x_s should "
+            "hold, and the clamp hides it.": exhibits.long_step,
+            "All the noise of x_s is fresh: (1 - alpha_bar_s) needs its two other factors.": (
+                _noised(lambda a, b: 1 - b)
+            ),
+            "This is the variance of the stride forward. The posterior's is smaller, by the "
+            "factor (1 - alpha_bar_s) / (1 - alpha_bar_t).": _noised(lambda a, b: 1 - a / b),
+            "The variance is right, but the direction to x_t does not make room for it.": (
+                _noised(_posterior_var, taken=False)
+            ),
+            "No fresh noise is added: that is eta = 0.": _noised(lambda a, b: 0.0),
+            "A root is missing: z is multiplied by the variance.": _noised(_posterior_var, power=1),
+        },
+        hints=(
+            "Print 1 - alpha_bar_s - var for some t and s. What does max(.., 0) hide?",
+            "The posterior's variance for a stride from t to s is in the docstring of ddim_step.",
+            "(1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s).",
+        ),
+    ),
+}

@@ -1,0 +1,48 @@
+"""Exhibit 10, on the way back: where the walk stops."""
+
+import torch
+from torch import Generator
+
+from ....samplers import even_taus
+from ...museum import exhibits
+from ..exercise import Exercise
+
+
+def _walks(generator: Generator) -> list[tuple]:
+    """Return (T, strides), T a multiple of strides."""
+    long, few = torch.randint(3, 30, (2,), generator=generator).tolist()
+    return [(50, 10), (1000, 20), (long * few, few), (long, long)]
+
+
+EXERCISES = {
+    "14.10": Exercise(
+        truth=even_taus,
+        cases=_walks,
+        mistakes={
+            "This is the exhibit itself: its last stop is 1, where some noise is left.": (
+                exhibits.stops
+            ),
+            "Clean data is not among the stops: 0 is missing at the end.": lambda T, strides: (
+                even_taus(T, strides)[:-1]
+            ),
+            "The walk starts one stride late: T is missing.": lambda T, strides: even_taus(
+                T, strides
+            )[1:],
+            "The stops go up. The walk goes down, from T to 0.": lambda T, strides: even_taus(
+                T, strides
+            )[::-1],
+            "The stops end with 0 twice. The last stride goes nowhere.": lambda T, strides: [
+                *even_taus(T, strides),
+                0,
+            ],
+            "The stops are counted from 0, as in a list. The first is T, not T - 1.": (
+                lambda T, strides: [t - 1 for t in even_taus(T, strides)[:-1]]
+            ),
+        },
+        hints=(
+            "Where does a walk end that ends with clean data?",
+            "Row 0 is clean data, so 0 must be among the stops.",
+            "torch.linspace(T, 0, strides + 1), or even_taus(T, strides).",
+        ),
+    ),
+}

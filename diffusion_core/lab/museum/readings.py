@@ -1,0 +1,45 @@
+"""A measured number and the range in which it must lie."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from ...schedules import NoiseSchedule, PriorGapWarning
+
+ONE = torch.ones(1, 1, dtype=torch.float64)
+
+
+class Reading(NamedTuple):
+    """A measured number, what it is, and the range in which it must lie."""
+
+    what: str
+    value: float
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def passes(self) -> bool:
+        """Whether the number lies in the range; NaN does not."""
+        return self.low <= self.value <= self.high
+
+    def sentence(self) -> str:
+        """Return number and range in words, to three digits."""
+        if math.isinf(self.low):
+            allowed = f"at most {self.high:.3g}"
+        elif math.isinf(self.high):
+            allowed = f"at least {self.low:.3g}"
+        elif f"{self.low:.3g}" == f"{self.high:.3g}":
+            allowed = f"{self.low:.3g}"
+        else:
+            allowed = f"{self.low:.3g} to {self.high:.3g}"
+        return f"{self.what}: {round(self.value, 6):.3g}. Allowed: {allowed}."
+
+
+def quiet(build: Callable[[], NoiseSchedule]) -> NoiseSchedule:
+    """Return a schedule without the warning that it may deserve."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PriorGapWarning)
+        return build()

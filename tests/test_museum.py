@@ -1,0 +1,166 @@
+"""Every exhibit of lesson 14 trips its instrument, and its mended version does not."""
+
+import inspect
+import math
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_core import lab
+from diffusion_core.lab import bank, exercises, museum
+from diffusion_core.lab.museum import exhibits, ledgers, walks
+
+ANSWERS = runpy.run_path(str(Path(__file__).parent / "answers" / "lesson_14.py"))
+EVERY = pytest.mark.parametrize("number", museum.EXHIBITS)
+
+
+def mended(number):
+    """Return the mended versions: that of the package, and those written in other words."""
+    name = f"14.{number}"
+    return [bank.find(name).truth, *ANSWERS["RIGHT"][name]]
+
+
+def test_there_are_twelve_and_each_has_an_exercise():
+    assert list(museum.EXHIBITS) == list(range(1, 13))
+    assert list(bank.lesson("14")) == [f"14.{number}" for number in museum.EXHIBITS]
+
+
+@EVERY
+def test_the_mistake_trips_its_instrument_and_the_mended_version_does_not(number):
+    assert not museum.reading(number).passes
+    for function in mended(number):
+        found = museum.reading(number, function)
+        assert found.passes, found.sentence()
+
+
+@EVERY
+def test_a_reading_repeats_exactly_whatever_was_drawn_before(number):
+    before = museum.reading(number)
+    torch.randn(3)
+    assert museum.reading(number) == before
+
+
+@EVERY
+def test_readings_are_far_from_the_edge_of_what_is_allowed(number):
+    """By 8 % of the allowed number at least, so that no rounding turns a verdict."""
+    bad = museum.reading(number)
+    edge = bad.high if bad.value > bad.high else bad.low
+    assert abs(bad.value - edge) > 0.08 * abs(edge)
+
+
+@EVERY
+def test_the_exhibit_is_short_silent_and_found_out_by_its_exercise(number, recwarn):
+    function = museum.EXHIBITS[number].function
+    assert len(inspect.getsource(function).splitlines()) <= 15
+    verdict = exercises.verdict(bank.find(f"14.{number}"), function, torch.Generator())
+    assert verdict.startswith("✗ Not yet. This is the exhibit itself: ")
+    assert not recwarn.list
+
+
+def test_instruments_of_the_course_are_all_in_use():
+    names = {exhibit.instrument.__name__ for exhibit in museum.EXHIBITS.values()}
+    assert {"gap_of_50", "above_exact", "composed", "walked_variance", "at_the_end"} <= names
+    assert {"neighbours", "from_nearest_point"} <= names
+
+
+# Oracles of the instruments.
+
+
+def test_the_exact_model_of_the_ledger_is_the_data():
+    """Each step of p is that of q for data N(0, 1), so p(x_0) is N(0, 1) again."""
+    torch.testing.assert_close(ledgers.exact_model(ledgers.short_schedule()).var.item(), 1.0)
+
+
+def test_the_bound_less_the_exact_is_the_divergence_of_whole_trajectories():
+    schedule, terms = ledgers.short_schedule(), ledgers.ledger(ledgers.short_schedule(), 4000)
+    keep = schedule.alpha_bars[-1].item()
+    missing = 0.5 * (keep * (ledgers.bell_points(4000).square().mean() - 1) - math.log(1 - keep))
+    torch.testing.assert_close(terms.prior.mean(), missing)
+    excess = museum.reading(11).value - missing.item()
+    assert abs(excess - museum.reading(11, mended(11)[0]).value) < 1e-9
+
+
+def test_a_mended_walk_reaches_the_states_it_should():
+    """Moments half way, against the exact mixture, in five standard errors."""
+    x, wanted = walks.half_walk(mended(8)[0]), walks.half_real()(200_000)
+    assert (x.var(0) - wanted.var(0)).abs().max() < 5 * wanted.var(0).max() * (2 / len(x)) ** 0.5
+    clipped = walks.half_walk(exhibits.careful_step)
+    assert clipped.abs().max() == 1 < x.abs().max()
+
+
+# Names and sentences.
+
+
+@EVERY
+def test_each_exhibit_has_one_name_and_the_others_are_turned_down(number):
+    right = museum.EXHIBITS[number].letter
+    assert museum.named(number, right).startswith("✓ Right")
+    assert museum.named(number, f" {right.lower()} ").startswith("✓ Right")
+    for letter in set(museum.NAMES) - {right}:
+        assert museum.named(number, letter).startswith(f"✗ Not yet. {letter} is: ")
+
+
+def test_no_name_is_right_twice_and_some_are_never():
+    letters = [exhibit.letter for exhibit in museum.EXHIBITS.values()]
+    assert len(set(letters)) == len(letters) < len(museum.NAMES)
+
+
+@pytest.mark.parametrize("diagnosis", [None, "Z", "", 3])
+def test_what_is_no_name(diagnosis):
+    said = museum.named(1, diagnosis)
+    assert said.startswith("○ Not named yet" if diagnosis is None else "✗ Not yet. Names are")
+
+
+def raises(T):
+    raise RuntimeError("no betas")
+
+
+MEASURED = {
+    "mended": (1, mended(1)[1], "✓ The instrument is content. Prior gap"),
+    "not mended": (1, exhibits.straight_betas, "✗ The instrument still objects. Prior gap"),
+    "starter": (1, lambda T: None, "○ Nothing to measure yet."),
+    "an error": (1, raises, "✗ The instrument could not measure your function. Your function"),
+    "nan": (2, lambda T: torch.full((T,), math.nan), "✗ The instrument read NaN"),
+    "a number": (3, lambda *case: 1.0, "✗ The instrument could not measure"),
+}
+
+
+@pytest.mark.parametrize("kind", MEASURED)
+def test_what_is_said_about_a_function_under_the_instrument(kind):
+    number, function, start = MEASURED[kind]
+    assert museum.measured(number, function).startswith(start)
+
+
+def test_measure_and_review_show_sentences(monkeypatch):
+    shown = []
+    monkeypatch.setattr(museum, "say", shown.append)
+    museum.measure(12)
+    museum.review(12, "L", mended(12)[0])
+    assert [text[0] for text in shown] == ["✗", "✓", "✓"]
+
+
+def test_threads_are_put_back():
+    before = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match="no betas"):
+        museum.reading(1, raises)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (-math.inf, 2, "at most 2"),
+        (1, math.inf, "at least 1"),
+        (0, 0, "0"),
+        (0.98, 1.02, "0.98 to 1.02"),
+    ],
+)
+def test_a_reading_in_words(low, high, words):
+    assert museum.Reading("It", 1.5, low, high).sentence() == f"It: 1.5. Allowed: {words}."
+    assert not museum.Reading("It", math.nan, low, high).passes
+
+
+def test_a_source_can_be_shown():
+    lab.show_source(*(exhibit.function for exhibit in museum.EXHIBITS.values()))

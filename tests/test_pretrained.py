@@ -1,0 +1,286 @@
+"""The networks that come with the course: right files, good ones, and the run that made them."""
+
+import hashlib
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pooch
+import pytest
+import torch
+from oracles import normal, seeded
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+import diffusion_core as dc
+from diffusion_core import data, judge, nets, pretrained
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
+import train_mnist
+
+pytestmark = pytest.mark.usefixtures("untouched_global_rng")
+
+MIB = 2**20
+LARGEST = {"judge": 1 * MIB, "mnist": 4 * MIB}
+each = pytest.mark.parametrize("name", pretrained.NETWORKS)
+
+
+def asset(name: str) -> Path:
+    return pretrained.ASSETS / f"{name}.safetensors"
+
+
+# The files
+
+
+def test_the_package_holds_these_networks_and_no_other_file():
+    assert {path.name for path in pretrained.ASSETS.iterdir()} == {
+        f"{name}.safetensors" for name in pretrained.NETWORKS
+    }
+    assert pretrained.NETWORKS.keys() == LARGEST.keys()
+
+
+@each
+def test_the_file_is_small_and_its_hash_is_the_written_one(name):
+    raw = asset(name).read_bytes()
+    assert hashlib.sha256(raw).hexdigest() == pretrained.NETWORKS[name].sha256
+    assert len(raw) <= LARGEST[name]
+
+
+@each
+def test_load_fills_in_the_weights_of_the_file(name):
+    model, about = pretrained.load(name)
+    assert not any(module.training for module in model.modules())
+    assert f"scripts/train_{name}.py" in about["command"]
+    stored = load_file(asset(name))
+    assert stored.keys() == model.state_dict().keys()
+    for key, weight in model.state_dict().items():
+        assert weight.isfinite().all()
+        assert weight.dtype == (torch.float32 if weight.is_floating_point() else torch.int64)
+        assert_close(weight, stored[key].to(weight.dtype), rtol=0, atol=0)
+
+
+@each
+def test_each_call_returns_a_network_of_its_own(name):
+    model, about = pretrained.load(name)
+    about.clear()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+    again, about = pretrained.load(name)
+    assert about and any(weight.any() for weight in again.parameters())
+
+
+@pytest.mark.parametrize("name", ["unknown", "", "Judge", "../assets/judge"])
+def test_an_unknown_name_is_refused_with_the_known_ones(name):
+    with pytest.raises(ValueError, match="judge") as error:
+        pretrained.load(name)
+    assert "mnist" in str(error.value) and repr(name) in str(error.value)
+
+
+@each
+@pytest.mark.parametrize("place", [0, 20, -1], ids=["first byte", "header", "last byte"])
+def test_one_flipped_bit_is_refused(name, place, tmp_path, monkeypatch):
+    raw = bytearray(asset(name).read_bytes())
+    monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
+    asset(name).write_bytes(raw)
+    pretrained.load(name)  # the copy is as good as the original
+    raw[place] ^= 1
+    asset(name).write_bytes(raw)
+    with pytest.raises(ValueError, match=f"{name}.safetensors"):
+        pretrained.load(name)
+
+
+def test_a_file_cut_short_or_of_another_network_is_refused(tmp_path, monkeypatch):
+    raw = asset("judge").read_bytes()
+    monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
+    for name, wrong in [("judge", b""), ("judge", raw[:-1]), ("mnist", raw)]:
+        asset(name).write_bytes(wrong)
+        with pytest.raises(ValueError, match=f"{name}.safetensors"):
+            pretrained.load(name)
+
+
+# The networks
+
+
+def mnist_test_images(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return n test images and labels, if MNIST is on this machine; nothing is downloaded."""
+    folder = Path(os.environ.get("DIFFUSION_DATA") or pooch.os_cache("diffusion_course"))
+    if not all((folder.expanduser() / name).exists() for name in data.SHA256):
+        pytest.skip(f"MNIST is not on this machine: no files in {folder}")
+    x, labels = data.mnist("test")
+    chosen = torch.randperm(len(x), generator=seeded())[:n]
+    return data.to_signed(x[chosen]), labels[chosen]
+
+
+def test_the_judge_is_right_on_99_percent_of_test_images(device):
+    """4 standard errors are allowed for the choice of 2 000 images out of 10 000."""
+    n, claimed = 2000, 0.99
+    x, labels = mnist_test_images(n)
+    model, about = pretrained.load("judge")
+    with torch.no_grad():
+        digit = model.to(device)(x.to(device)).argmax(1).cpu()
+    right = (digit == labels).double().mean().item()
+    error = (claimed * (1 - claimed) / n) ** 0.5
+    assert right > claimed - 4 * error
+    assert claimed <= about["accuracy"] <= 1
+    assert abs(right - about["accuracy"]) < 4 * error
+
+
+def test_the_judge_on_mnist_is_confident_of_real_digits_and_close_to_them():
+    x, labels = mnist_test_images(1000)
+    verdict = judge.judge_images(pretrained.load("judge")[0], x[:500], x[500:])
+    assert verdict.confident > 0.95
+    shares = labels[:500].bincount(minlength=10) / 500
+    assert_close(verdict.shares.cpu(), shares, rtol=0, atol=0.02, check_dtype=False)
+
+
+def test_the_digits_numbers_are_good():
+    """The judge's, of at least 2 000 drawn digits, as written beside the weights."""
+    _, about = pretrained.load("mnist")
+    numbers = about["judge"]
+    assert numbers["samples"] >= 2000
+    assert 0.97 <= numbers["confident"] <= 1
+    assert len(numbers["shares"]) == 10
+    assert sum(numbers["shares"]) == pytest.approx(1, abs=1e-3)  # each rounded to 4 places
+    assert min(numbers["shares"]) > 0.05 and max(numbers["shares"]) < 0.2
+    assert 0 < numbers["frechet_floor"] < numbers["frechet"] <= 3 * numbers["frechet_floor"]
+
+
+def test_mnist_draws_what_the_judge_takes_for_digits(device):
+    """Few digits in few steps, so the bar is low; an untrained network does not reach it."""
+    schedule, n = dc.cosine_schedule(1000), 32
+    x_T = normal(n, 1, 28, 28, dtype=torch.float32).to(device)
+    eps_model = dc.eps_model_from_v(schedule, pretrained.load("mnist")[0].to(device))
+    *_, last = dc.sample_chain(
+        dc.ddim_step, schedule, eps_model, x_T, dc.even_taus(1000, 10), clip=(-1, 1)
+    )
+    network = pretrained.load("judge")[0].to(device)
+    verdict = judge.judge_images(network, last.x_t, data.to_signed(data.digits()[0][:100]))
+    assert verdict.confident > 0.4
+    assert (verdict.shares > 0).sum() >= 6  # noise is taken for one digit, with confidence
+
+
+def test_mnist_unet_is_the_network_before_training():
+    first, second = pretrained.mnist_unet(), pretrained.mnist_unet()
+    assert isinstance(first, nets.UNet)
+    assert_close(dict(first.state_dict()), dict(second.state_dict()), rtol=0, atol=0)
+    half = 2 * sum(p.numel() for p in first.parameters())  # bytes, as float16
+    assert half < LARGEST["mnist"]
+
+
+# The run that makes "mnist": interrupted anywhere, it ends at the same weights to the bit
+
+
+EPOCHS, BATCHES = 3, 4
+SCHEDULE = dc.cosine_schedule(20)
+
+
+class Labelled(nets.MLP):
+    """A small network of points that is told a label, as the U-Net of digits is."""
+
+    null_label = 3
+
+    def __init__(self):
+        super().__init__(width=8, depth=1)
+
+    def forward(self, x_t, t, y):
+        return super().forward(x_t, t) + y[:, None]
+
+
+class Run:
+    """scripts/train_mnist.py on 34 points in the plane; some calls of the loss interrupt it."""
+
+    def __init__(self, state: Path, monkeypatch):
+        self.interrupts, self.calls, self.trials = (), Counter(), 0
+        self.options = SimpleNamespace(epochs=EPOCHS, batch=8, lr=0.01, ema=0.9, state=state)
+        monkeypatch.delenv("DIFFUSION_SHORT_RUN", raising=False)
+        monkeypatch.setattr(pretrained, "mnist_unet", Labelled)
+        monkeypatch.setattr(dc, "default_device", lambda: torch.device("cpu"))
+        monkeypatch.setattr(dc, "bf16_is_faster", self.trial)
+        monkeypatch.setattr(dc, "v_loss", self.loss)
+
+    def trial(self, *_):
+        """bfloat16 only on the first trial: a run that goes on must not try again."""
+        self.trials += 1
+        return self.trials == 1
+
+    def loss(self, *args, v_loss=dc.v_loss, **kwargs):
+        value = v_loss(*args, **kwargs)
+        self.calls["loss"] += 1
+        if self.calls["loss"] in self.interrupts:
+            raise KeyboardInterrupt
+        return value
+
+    def __call__(self, *interrupts: int) -> torch.nn.Module:
+        self.interrupts, self.calls, self.trials = interrupts, Counter(), 0
+        self.options.state.unlink(missing_ok=True)
+        for _ in interrupts:
+            with pytest.raises(SystemExit, match="Interrupted"):
+                self.go_on()
+        return self.go_on()
+
+    def go_on(self):
+        images = normal(34, 2, dtype=torch.float32), torch.arange(34) % 3
+        return train_mnist.train(self.options, images, SCHEDULE)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    return Run(tmp_path / "state.safetensors", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "interrupts",
+    [(6,), (5,), (8,), (11,), (7, 12)],
+    ids=["inside", "first batch", "last batch", "last epoch", "twice"],
+)
+def test_a_run_goes_on_to_the_same_weights(run, interrupts):
+    whole = dict(run().state_dict())
+    assert run.calls["loss"] == EPOCHS * BATCHES
+    resumed = run(*interrupts)
+    assert run.calls["loss"] > EPOCHS * BATCHES and run.trials == 1
+    assert_close(dict(resumed.state_dict()), whole, rtol=0, atol=0)
+    begun = Labelled().state_dict()
+    assert any(not torch.equal(whole[name], weight) for name, weight in begun.items())
+
+
+def test_an_interrupt_before_the_first_state_starts_again(run):
+    whole = dict(run().state_dict())
+    run.interrupts, run.calls = (2,), Counter()
+    run.options.state.unlink()
+    with pytest.raises(SystemExit):
+        run.go_on()
+    assert not run.options.state.exists()
+    run.trials = 0  # the same answer as the first time
+    assert_close(dict(run.go_on().state_dict()), whole, rtol=0, atol=0)
+
+
+def test_an_interrupt_while_the_state_is_written_costs_one_epoch(run, monkeypatch):
+    whole = dict(run().state_dict())
+    replace, written = os.replace, []
+
+    def interrupted(source, target):
+        written.append(target)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        return replace(source, target)
+
+    run.options.state.unlink()
+    run.trials = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.go_on()
+    assert [path.name for path in run.options.state.parent.iterdir()] == ["state.safetensors"]
+    run.calls.clear()
+    assert_close(dict(run.go_on().state_dict()), whole, rtol=0, atol=0)
+    assert run.calls["loss"] == (EPOCHS - 1) * BATCHES
+
+
+def test_a_finished_run_is_not_run_again(run):
+    whole = dict(run().state_dict())
+    run.calls.clear()
+    assert_close(dict(run.go_on().state_dict()), whole, rtol=0, atol=0)
+    assert run.calls["loss"] == 0
