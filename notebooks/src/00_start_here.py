@@ -48,7 +48,7 @@ def walk_back(x_T, eta=1.0):
 x_T = torch.randn(60, 1, 28, 28, generator=rng)
 chain = walk_back(x_T)
 drawn = chain[-1].x_t.cpu()
-fig, (ax,) = lab.figure(width=8, height=2.6)
+fig, (ax,) = lab.figure(width=8, height=1.3)
 lab.draw_images(ax, drawn, 20)
 lab.show(fig, "60 digits that nobody wrote: the network drew each from a picture of pure noise.")
 
@@ -58,7 +58,7 @@ lab.show(fig, "60 digits that nobody wrote: the network drew each from a picture
 # %%
 on_the_way = [x_T, *(step.x_t for step in chain)]
 expected = [*(step.x0_hat for step in chain), drawn]
-fig, axes = lab.figure(2, width=9, height=2.9)
+fig, axes = lab.figure(2, width=9, height=1.9)
 panels = [lab.draw_images(ax, x_T[:30], 10) for ax in axes]
 axes[0].set_title("on the way")
 axes[1].set_title("expected at the end")
@@ -240,7 +240,7 @@ broken = {
     "rand, eta = 0": walk_back(even, eta=0.0)[-1].x_t.cpu(),
     "rand, eta = 1": walk_back(even, eta=1.0)[-1].x_t.cpu(),
 }
-fig, axes = lab.figure(3, width=10, height=2.2)
+fig, axes = lab.figure(3, width=10, height=1.5)
 for ax, (name, x) in zip(axes, broken.items(), strict=True):
     lab.draw_images(ax, x, 10)
     ax.set_title(f"{name}: distance {judge.judge_images(network, x, real).frechet:.0f}")

@@ -274,7 +274,7 @@ history = dc.train(
 )
 
 # %% [markdown]
-# On two CPU cores the first drawings are rough and the later ones cleaner; on a GPU the first may be good already. Compare one digit along the four pictures: what was right first, and what came last?
+# On two CPU cores the first drawings are rough and the later ones cleaner; on a GPU the first may be good already. Compare one digit along the four pictures: what was right first, and what came last? (Previews are drawn in a hurry. Section 6 will do better with the same network.)
 #
 # The loss says much less. Its lowest value is not 0 (lesson 05), and here we do not know it. A network that always answers 0 has the mean of $v^2$ as its loss. By (22) that is $\bar\alpha_t$ times the mean of $\epsilon^2$, which is 1, plus $1-\bar\alpha_t$ times the mean of $x_0^2$, which is below 1. So that loss is a little below 1. Small gains in the loss can be large gains in the drawings. (If you stopped the training early, the claims below may fail. Then run the rest cell by cell.)
 
@@ -414,14 +414,11 @@ scores = {
 }
 
 # %% [markdown]
-# `torch.cdist` compares each picture with every training picture. The distance of two pictures is the root of the sum of their squared differences, pixel by pixel. In the right-hand panel the box holds the middle half of the distances, the line in it is the median, and circles are single pictures far from the rest.
+# `nearest_distances` compares each picture with every training picture. The distance of two pictures is the root of the sum of their squared differences, pixel by pixel. In the right-hand panel the box holds the middle half of the distances, the line in it is the median, and circles are single pictures far from the rest.
 
 # %%
-gaps = {
-    "drawn": torch.cdist(drawn[:n].flatten(1), flat).min(1).values,
-    "real": torch.cdist(fresh_real(n), flat).min(1).values,
-    "pixel noise": torch.cdist(pixel_noise, flat).min(1).values,
-}
+compared = {"drawn": drawn[:n].flatten(1), "real": fresh_real(n), "pixel noise": pixel_noise}
+gaps = {name: judge.nearest_distances(x, flat) for name, x in compared.items()}
 fig, axes = lab.figure(2, width=10, height=2.8)
 axes[0].barh(list(scores), list(scores.values()), color=lab.SKY)
 axes[0].axvline(1, color=lab.BLACK, ls=":", label="the floor: real digits")
@@ -475,27 +472,30 @@ print("in one dimension the Fréchet distance is that of means and standard devi
 shipped, about = pretrained.load("mnist")
 opinion, _ = pretrained.load("judge")
 by_shipped = draw(300, shipped.to(device))[-1].x_t
-sets = {"yours": drawn, "shipped": by_shipped, "real": test_digits[-300:]}
+real_300 = fresh_real(300).reshape(-1, 1, 28, 28)
+sets = {"yours": drawn, "shipped": by_shipped, "real": real_300}
 verdicts = {name: judge.judge_images(opinion, x, test_digits) for name, x in sets.items()}
 judged_floor = judge.frechet_floor(opinion, x0, test_digits, 300, generator=rng)
 
 # %% [markdown]
 # **Predict first.** Look at your drawings in section 6. The judge gets 300 like them. What share will it recognise?
 #
-# In the figure, the distance of each set is a multiple of the floor: the mean distance of 300 training digits to the test digits. "Real" are 300 of the test digits themselves, so their distance can be below the floor. (With scikit-learn's digits they are all the test digits, and it is 0.)
+# In the figure, the distance of each set is a multiple of the floor: the mean distance of 300 training digits to the test digits. "Real" are 300 of the test digits themselves, chosen at random, so their distance is about the floor, or below. (With scikit-learn's digits they are all the test digits, and it is 0.)
 
 # %%
 fig, axes = lab.figure(3, width=12, height=3.4, width_ratios=(1.3, 0.8, 1.2))
 lab.draw_images(axes[0], by_shipped[:100], 10)
 axes[0].set_title("drawn by the shipped network")
 names = [f"{k}\n{v.frechet / judged_floor:.1f} x floor" for k, v in verdicts.items()]
-axes[1].bar(names, [v.confident for v in verdicts.values()], color=lab.SKY)
-axes[1].set(ylim=(0, 1), title="recognised; Fréchet distance", ylabel="share")
+bars = axes[1].bar(names, [v.confident for v in verdicts.values()], color=lab.SKY)
+axes[1].bar_label(bars, fmt="%.2f")
+axes[1].set(ylim=(0, 1.1), title="recognised; Fréchet distance", ylabel="share")
 for k, (name, verdict) in enumerate(verdicts.items()):
     axes[2].bar(torch.arange(10) + 0.27 * (k - 1), verdict.shares, width=0.27, label=name)
 axes[2].axhline(0.1, color=lab.BLACK, ls=":")
 axes[2].set(xticks=range(10), xlabel="digit", ylabel="share", title="what was drawn")
-axes[2].legend(fontsize="small")
+axes[2].margins(y=0.4)
+axes[2].legend(fontsize="small", loc="upper left")
 lab.show(fig, "Digits of the shipped network; the share recognised; how often each digit is drawn.")
 recognised = {name: verdict.confident for name, verdict in verdicts.items()}
 good = recognised["yours"] >= 0.75 or digits.source != "MNIST"
