@@ -66,7 +66,7 @@ right.plot(schedule.alpha_bars)
 (here,) = right.plot([0], [1], "o")
 
 def move_points(t):
-    cloud.set_data(*noisy(points, t, point_noise).T)
+    cloud.set_data(*noisy(points, t, point_noise).T.numpy())
     here.set_data([t], [schedule.alpha_bars[t]])
     return f"t = {t}."
 

@@ -114,11 +114,11 @@ _WHOLE = 'decoding="sync" style="max-width: 100%; height: auto"'
 
 def _png(canvas: FigureCanvasAgg) -> bytes:
     """Encode what a canvas holds as PNG, without filters: in a quarter of Pillow's time."""
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    height, width, colors = pixels.shape
-    rows = np.zeros((height, 1 + width * colors), np.uint8)  # a row begins with its filter: 0, none
+    pixels = np.asarray(canvas.buffer_rgba())
+    height, width, _ = pixels.shape
+    rows = np.zeros((height, 1 + width * 4), np.uint8)  # a row begins with its filter: 0, none
     rows[:, 1:] = pixels.reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits a colour, RGB
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)  # 8 bits a colour, RGBA
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

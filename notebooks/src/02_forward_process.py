@@ -251,7 +251,7 @@ def explore_points(percent, schedule, T, points_of):
     """Move the points to step t; return the sentence under the picture."""
     s = tables[schedule, T]
     t = round(percent / 100 * T)
-    points.set_data(*dc.q_sample(s, clouds[points_of], t, noise).T)
+    points.set_data(*dc.q_sample(s, clouds[points_of], t, noise).T.numpy())
     curve.set_data(torch.linspace(0, 1, T + 1), s.alpha_bars)
     here.set_data([t / T], [s.alpha_bars[t]])
     scale, std = s.alpha_bars[t].sqrt(), s.marginal_vars[t].sqrt()

@@ -305,8 +305,8 @@ def scrub(percent, guide, sampler, number, seed):
     """Show a chain where it is after some of its steps."""
     done, t = percent * number // 100, max(200 - 2 * percent, 1)
     x, x0_hat = chain_of(guide, sampler, number, seed)[done]
-    state.set_data(*x.T)
-    guess.set_data(*x0_hat.T)
+    state.set_data(*x.T.numpy())
+    guess.set_data(*x0_hat.T.numpy())
     eps_hat = guides[guide](places, torch.full((len(places),), t))
     arrows.set_UVC(*-eps_hat.T.numpy())
     words.set_text(f"{percent} %: {done} of {number} steps")
