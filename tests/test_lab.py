@@ -51,7 +51,7 @@ def test_a_blitted_picture_is_the_picture_drawn_whole():
     for artist in widget.artists:
         artist.set_animated(False)
     widget.figure.canvas.draw()
-    whole = np.asarray(widget.figure.canvas.buffer_rgba())[..., :3]
+    whole = np.asarray(widget.figure.canvas.buffer_rgba())
     np.testing.assert_array_equal(blitted, whole)
 
 
