@@ -228,7 +228,7 @@ builders = {
     "cosine": dc.cosine_schedule,
     "constant 0.01": lambda T: dc.constant_schedule(T, 0.01),
 }
-tables = {(name, T): build(T) for name, build in builders.items() for T in range(10, 1001, 10)}
+tables = {(name, T): build(T) for name, build in builders.items() for T in range(20, 1001, 10)}
 
 # %% [markdown]
 # The widget has three parts: a figure drawn once, a function that moves what changes, and the controls.
@@ -265,7 +265,7 @@ def explore_points(percent, schedule, T, points_of):
 controls = {
     "percent": lab.slider("t in % of T", 0, 100, 30),
     "schedule": lab.choice("schedule", list(builders)),
-    "T": lab.slider("T", 10, 1000, 1000, step=10),
+    "T": lab.slider("T", 20, 1000, 1000, step=10),
     "points_of": lab.choice("points", list(toys.TOYS)),
 }
 lab.Explorer(fig, [points, curve, here, words], explore_points, controls)

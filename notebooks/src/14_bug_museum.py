@@ -27,7 +27,7 @@ torch.set_num_threads(1)  # so that sums repeat to the last digit; nothing here 
 # %% [markdown]
 # ## 1. The picture first
 #
-# The data below are nine narrow Gaussians on a square. One of the four clouds is real data, and one was made by the package's sampler. The other two were made by exhibits of this museum, with a mistake in each. All samplers use the perfect guide (lesson 05). Which two are wrong?
+# The data below are nine narrow Gaussians on a square. One of the four clouds is real data, and one was made by the package's sampler. The other two were made by exhibits of this museum, with a mistake in each. All samplers use the perfect guide (lesson 05). In the code, `walks.NINE` is the data as a mixture, `walks.standard` draws points from $N(0, I)$, and `walks.real(data)` is a function that draws real points: give it their number. Which two are wrong?
 
 
 # %%
@@ -63,7 +63,7 @@ for ax in axes[1:]:
 lab.show(fig, "Four clouds of nine modes each: real data, a right sampler and two wrong ones.")
 
 # %% [markdown]
-# C is real data: its modes are a little wider, as 50 steps are coarse for modes so narrow. B is right; A and D are exhibits 8 and 7. The eye cannot tell these three apart. Can the energy distance of lesson 05, as a multiple of its floor?
+# C is real data. The modes of B, made by the right sampler, are narrower than the real ones, since 50 steps with the posterior's variance are coarse for modes so narrow. B is right; A and D are exhibits 8 and 7. The eye cannot tell these three apart. Can the energy distance of lesson 05, as a multiple of its floor?
 
 # %%
 for name in "ABD":
@@ -90,7 +90,8 @@ for name in "ABD":
 # | end points | do numbers begin and end where they should? | 02 |
 # | moments | do mean and variance come out as the exact ones? | 02, 05 |
 # | coverage | is every step asked for? | 05 |
-# | nearest neighbour | is that near which should be near? | 06 |
+# | nearest neighbour | do steps beside each other get the nearest vectors? | 06 |
+# | nearest point | does a sample land on the data? | here |
 # | range | can every right answer be given? | 05 |
 # | distance against its floor | are these samples as good as real ones? | 05 |
 # | ledger of the ELBO | does a bound keep to the exact log-likelihood? | 04 |
@@ -114,7 +115,7 @@ lab.show_source(exhibits.straight_betas)
 museum.measure(1)
 
 # %% [markdown]
-# Drag $T$. On the left is $\bar\alpha_t$, what is left of the data's variance after $t$ steps. On the right are the data, two points at −1 and 1, after all $T$ steps; dotted is $N(0, 1)$. From which $T$ on is the gap small enough?
+# Drag $T$. On the left is $\bar\alpha_t$, what is left of the data's variance after $t$ steps. On the right are the data, two points at −1 and 1, after all $T$ steps; dotted is $N(0, 1)$. From which $T$ on is the gap at most 0.01?
 
 # %%
 DATA = dc.mixture(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
@@ -129,7 +130,7 @@ right.plot(axis, normal, color=lab.BLACK, ls=":")
 (density,) = right.plot(axis, normal, color=lab.BLUE, ls="-")
 
 # %% [markdown]
-# This is what moves when you drag:
+# This is what moves when you drag. The package warns of every schedule whose prior gap is above 0.01 (lesson 02); `quiet` keeps that warning back here, as the gap is what we look at:
 
 
 # %%
@@ -147,7 +148,7 @@ def explore_gap(T):
 lab.Explorer(fig, [curve, end, density], explore_gap, {"T": lab.slider("T", 10, 1000, 50, step=10)})
 
 # %% [markdown]
-# **Exercise 1.** Name the mistake. Then write `straight_betas(T)` so that $T$ evenly spaced betas add up to what DDPM's 1000 add up to, for any $T$ from 25 on.
+# **Exercise 1.** Name the mistake. Then write `straight_betas(T)` for any $T$ from 25 on (with 20 or fewer, the last beta would reach 1): evenly spaced, both ends multiplied by the same factor, and so chosen that the $T$ betas add up to what DDPM's 1000 add up to.
 
 
 # %%
@@ -248,7 +249,7 @@ def add_up_variances(step, schedule):
 
 
 # %% [markdown]
-# The museum's own version, the same numbers from both, and what it says about the exhibit:
+# Below are the museum's own version (`ONE` is a tensor holding a single 1) and the exhibit; then a check that both versions find the same numbers, and the reading:
 
 # %%
 lab.show_source(instruments.variances_by_steps, exhibits.noisier)
@@ -307,7 +308,7 @@ lab.show_source(exhibits.pick_steps)
 museum.measure(4)
 
 # %% [markdown]
-# The figure counts how often each of the last ten steps was drawn.
+# The figure counts how often each of the last ten steps, 41 to 50, was drawn, and 51, which is no step and must stay empty.
 
 # %%
 drawn = exhibits.pick_steps(50, 20_000, 0)
@@ -492,7 +493,7 @@ lab.show(
 )
 
 # %% [markdown]
-# With many steps the mistake hides, since neighbouring rows of the table are nearly equal then. An instrument should be used where a mistake would be large.
+# With many steps the mistake hides. (Why? You can say it once you have its name.) An instrument should be used where a mistake would be large; this one takes 50 steps.
 #
 # **Exercise 7.** Name the mistake, and write `step_back(schedule, x_t, eps_hat, t, z)` right, with $\sigma_t^2 = \beta_t$ and no noise in the step from $t = 1$.
 
@@ -580,14 +581,14 @@ lab.check("14.8", careful_step)
 #
 # $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s-\sigma^2}\;\hat\epsilon + \sigma z$$
 #
-# the two noises together have variance $1-\bar\alpha_s$, as $x_s$ must have. The formula for $\sigma^2$ is in the docstring of `dc.ddim_step`. The data are eight modes on a circle, one of which has more than half of the points. The instrument is the **maximum mean discrepancy** (MMD), another distance between two clouds: it compares how many pairs of points are close within a cloud and between the clouds.
+# the two noises together have variance $1-\bar\alpha_s$, as $x_s$ must have. The posterior's variance is that of lesson 03 with $s$ in the place of $t-1$, and $\bar\alpha_t/\bar\alpha_s$, what one long step keeps, in the place of $\alpha_t$: $\sigma^2 = \frac{1-\bar\alpha_s}{1-\bar\alpha_t}\left(1-\frac{\bar\alpha_t}{\bar\alpha_s}\right)$. The data are eight modes on a circle, one of which has more than half of the points. The instrument is the **maximum mean discrepancy** (MMD), another distance between two clouds: it compares how many pairs of points are close within a cloud and between the clouds.
 
 # %%
 lab.show_source(exhibits.long_step)
 museum.measure(9)
 
 # %% [markdown]
-# What is wrong with the samples? A point that is more than 0.2 away from every mode is called stray.
+# What is wrong with the samples? A point that is more than 0.2 away from every mode is called stray. The titles also give the share of points in the heavy mode, at (1, 0); exactly, it is 8/15 = 0.53.
 
 # %%
 samples = {
@@ -604,7 +605,7 @@ lab.show(
 )
 
 # %% [markdown]
-# **Exercise 9.** Name the mistake, and write `long_step(x_t, eps_hat, alpha_bar_t, alpha_bar_s, z)` right, for $\eta = 1$. The two $\bar\alpha$ are numbers. With the right variance nothing under a root can be negative, so no clamp is needed.
+# **Exercise 9.** Name the mistake, and write `long_step(x_t, eps_hat, alpha_bar_t, alpha_bar_s, z)` right, for $\eta = 1$. The two $\bar\alpha$ are numbers. Before you write, print what stands under each root, for $\bar\alpha_t = 0.3$ and $\bar\alpha_s = 0.5$.
 
 
 # %%
@@ -686,7 +687,7 @@ lab.check("14.10", stops)
 #
 # The ELBO (lesson 04) is a lower bound on the model's log-likelihood $\log p_\theta(x_0)$. It is made of a ledger with three kinds of terms: `prior` is $L_T$, `steps` holds the $L_{t-1}$ for $t \ge 2$, and `recon` is $L_0$. All are costs, in nats.
 #
-# For data that is $N(0, 1)$ and the perfect guide with $\sigma_t^2 = \beta_t$, every step of $p_\theta$ is linear. So $p_\theta(x_0)$ is a Gaussian whose variance can be added up. It is the data's own, and the bound should meet the exact log-likelihood on average. The instrument reads the difference of the two, over 4 000 draws of $x_0$. The schedule has 50 steps and stops early, as that of exhibit 1.
+# For data that is $N(0, 1)$ and the perfect guide with $\sigma_t^2 = \beta_t$, every step of $p_\theta$ is linear. So $p_\theta(x_0)$ is a Gaussian whose variance can be added up. Here it is the data's own, 1: $x_T$ is $N(0, 1)$ however early the schedule stops, and every step back is the exact reverse of a step forward. So the bound has no gap, unlike in lesson 04, and should meet the exact log-likelihood, up to the chance in the draws of $x_t$. The instrument reads the difference of the two, over 4 000 draws of $x_0$. The schedule has 50 steps and stops early, as that of exhibit 1: so $L_T$ is large, as $x_T$ still tells much about $x_0$.
 
 # %%
 lab.show_source(exhibits.lower_bound)
@@ -744,7 +745,7 @@ lab.check("14.11", lower_bound)
 # %% [markdown]
 # ### Exhibit 12: the share of a grey level
 #
-# A pixel has one of 256 grey levels, and $L_0$ needs the probability of a level, not a density. Each level has a bin around it: the probability is that of the bin under $N(\text{mean}, \text{std}^2)$, a difference of two values of its cumulative distribution function (`ndtr` is that of $N(0, 1)$). Here levels go from 0 to 1. Every number lies in some bin, so the 256 probabilities must add up to 1.
+# A pixel has one of 256 grey levels, and $L_0$ needs the probability of a level, not a density. Each level has a bin around it: the probability is that of the bin under $N(\text{mean}, \text{std}^2)$, a difference of two values of its cumulative distribution function (`ndtr` is that of $N(0, 1)$). Here levels go from 0 to 1. Every number should lie in exactly one bin, so the 256 probabilities must add up to 1.
 
 # %%
 lab.show_source(exhibits.level_probs)
