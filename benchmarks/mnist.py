@@ -1,9 +1,9 @@
-"""How fast is lesson 06's network, how good after some minutes? `python benchmarks/mnist.py`
+"""How fast is the course's U-Net, how good after some minutes? `python benchmarks/mnist.py`
 
-1. Images per second in training beside two peers of about as many parameters, in one run; rounds
-   alternate, so that a noisy machine disturbs all. The share of the machine's convolution peak,
-   measured in the same run: operations of a training step over its time, over the best rate of
-   a 3x3 convolution.
+1. Images per second in training beside two peers of about as many parameters, in one run, at
+   three sizes. Rounds alternate, so that a noisy machine disturbs all. The share of the machine's
+   convolution peak, measured in the same run: operations of a training step over its time, over
+   the best rate of a 3x3 convolution.
 2. With --minutes 1 3 5: lesson 06's training for so long, each from the start, and the judge's
    numbers of 2 000 drawings.
 
@@ -30,13 +30,19 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
 import train_mnist
 
 BATCH, ROUNDS, SECONDS = 32, 4, 4.0
+# Of each network, what makes it about so large.
+SIZES = {
+    "0.3 M, lesson 06": ((32, 64), (16, 32, 40), (16, (1, 2, 2))),
+    "0.7 M": ((32, 112), (24, 40, 56), (20, (1, 2, 3))),
+    "1.0 M, shipped": ((48, 128), (32, 48, 64), (20, (1, 2, 4))),
+}
 TRAINER_ONLY = ("torchvision", "accelerate", "ema_pytorch", "pytorch_fid", "datasets")
 
 
 class Diffusers(torch.nn.Module):
-    """diffusers' U-Net for 28 x 28, attention at the coarsest level, sized like ours."""
+    """diffusers' U-Net for 28 x 28, attention at the coarsest level as in ours."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.net = UNet2DModel(
             sample_size=28,
@@ -44,8 +50,8 @@ class Diffusers(torch.nn.Module):
             out_channels=1,
             layers_per_block=1,
             norm_num_groups=8,
-            attention_head_dim=16,
-            block_out_channels=(16, 32, 40),
+            attention_head_dim=widths[-1] // 2,
+            block_out_channels=widths,
             down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
         )
@@ -54,15 +60,15 @@ class Diffusers(torch.nn.Module):
         return self.net(x_t, t).sample
 
 
-def lucidrains() -> torch.nn.Module:
-    """denoising-diffusion-pytorch's Unet, sized like ours."""
+def lucidrains(dim: int, dim_mults: tuple[int, ...]) -> torch.nn.Module:
+    """denoising-diffusion-pytorch's Unet."""
     for name in TRAINER_ONLY:
-        if importlib.util.find_spec(name) is None:
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
             sys.modules[name] = MagicMock()
             sys.modules[f"{name}.fid_score"] = sys.modules[f"{name}.inception"] = MagicMock()
     from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Unet
 
-    return Unet(dim=16, dim_mults=(1, 2, 2), channels=1, attn_heads=2, attn_dim_head=16)
+    return Unet(dim=dim, dim_mults=dim_mults, channels=1, attn_heads=2, attn_dim_head=16)
 
 
 def convolution_peak() -> float:
@@ -89,13 +95,17 @@ def operations(model: torch.nn.Module, loss, x0: torch.Tensor) -> float:
     return counter.get_total_flops() / len(x0)
 
 
-def speed(x0: torch.Tensor, schedule: dc.NoiseSchedule) -> None:
+def speed(size: str, x0: torch.Tensor, schedule: dc.NoiseSchedule) -> None:
+    ours, diffusers, lucid = SIZES[size]
     rng = torch.Generator().manual_seed(0)
     batches = data.minibatches(x0, BATCH, generator=rng)
     loss = partial(dc.v_loss, schedule, generator=rng)
-    models = {"diffusion_core UNet": nets.UNet(), "diffusers UNet2DModel": Diffusers()}
+    models = {
+        "diffusion_core UNet": nets.UNet(widths=ours),
+        "diffusers UNet2DModel": Diffusers(diffusers),
+    }
     if importlib.util.find_spec("denoising_diffusion_pytorch"):
-        models["denoising-diffusion-pytorch"] = lucidrains()
+        models["denoising-diffusion-pytorch"] = lucidrains(*lucid)
     device, peak = dc.default_device(), 0.0
     speeds = {name: [] for name in models}
     for _ in range(ROUNDS):
@@ -103,8 +113,8 @@ def speed(x0: torch.Tensor, schedule: dc.NoiseSchedule) -> None:
         for name, model in models.items():
             history = dc.train(model.to(device), loss, batches, seconds=SECONDS)
             speeds[name].append(len(history.losses) * BATCH / history.seconds)
-    print(f"training at batch {BATCH}, {ROUNDS} rounds of {SECONDS:.0f} s, images per second")
-    print(f"convolution peak: {peak / 1e9:.0f} Gop/s")
+    print(f"{size}: training at batch {BATCH}, {ROUNDS} rounds of {SECONDS:.0f} s, images/s;")
+    print(f"convolution peak {peak / 1e9:.0f} Gop/s")
     for name, model in models.items():
         size = sum(p.numel() for p in model.parameters()) / 1e6
         per_image = operations(model, loss, x0[:BATCH].to(device))
@@ -145,7 +155,8 @@ def main() -> None:
     x0 = data.to_signed(images.x)
     threads = torch.get_num_threads()
     print(f"{dc.default_device()}, {threads} threads, torch {torch.__version__}, {images.source}")
-    speed(x0, schedule)
+    for size in SIZES:
+        speed(size, x0, schedule)
     for minutes in options.minutes:
         quality(minutes, images, schedule)
 

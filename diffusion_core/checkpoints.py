@@ -88,5 +88,9 @@ def load_run(
     model.load_state_dict(parts["model"])
     ema.load_state_dict(parts["ema"])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for weight, moments in optimizer.state.items():
+        for name, moment in moments.items():  # a fused step needs them laid out as their weight is
+            if moment.shape == weight.shape:
+                moments[name] = torch.empty_like(weight).copy_(moment)
     with safe_open(path, framework="pt") as file:
         return json.loads(file.metadata()["about"])

@@ -162,5 +162,8 @@ def _descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: float, cl
     """Take one step along the gradients in the model, clipped to clip_norm."""
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss became {loss}: lower lr or look at the data")
-    nn.utils.clip_grad_norm_(model.parameters(), clip_norm, error_if_nonfinite=True)
+    weights = [w for w in model.parameters() if w.grad is not None]
+    norm = nn.utils.get_total_norm([w.grad for w in weights], error_if_nonfinite=True)
+    if norm > clip_norm:
+        nn.utils.clip_grads_with_norm_(weights, clip_norm, norm)
     optimizer.step()

@@ -119,6 +119,23 @@ def test_a_grid_of_images_is_stitched_row_by_row():
     np.testing.assert_allclose(corners, [0, 0.5, 1, 0])
 
 
+def test_pixels_are_drawn_as_imshow_draws_them():
+    """Also after new ones, on axes that are not square, tensors as well as arrays."""
+    pixels = torch.linspace(-1.2, 1.2, 6 * 8).view(6, 8)
+    pictures = []
+    for new in (False, True):
+        fig, (ax,) = lab.figure(width=3, height=2)
+        if new:
+            lab.draw_pixels(ax, torch.zeros(6, 8), vmin=-1, vmax=1).set_data(pixels)
+        else:
+            ax.imshow(pixels.numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        fig.canvas.draw()
+        pictures.append(np.asarray(fig.canvas.buffer_rgba()).astype(int))
+    difference = np.abs(pictures[0] - pictures[1]).max(axis=2)
+    assert len(np.unique(pictures[0])) > 40
+    assert (difference > 1).mean() < 0.01, "but for rounding at the edges of pixels"
+
+
 def test_show_displays_the_picture_with_its_sentence(monkeypatch):
     shown = []
     monkeypatch.setattr(lab.plotting, "display", lambda data, **kw: shown.append((data, kw)))

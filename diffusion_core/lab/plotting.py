@@ -82,6 +82,8 @@ class Pixels(PcolorImage):
     """Pixels (H, W) as a slider needs them: drawn in a fifth of the time of `Axes.imshow`."""
 
     def set_data(self, pixels: np.ndarray | Tensor) -> None:
+        """Replace the pixels (H, W)."""
+        pixels = np.asarray(pixels)
         height, width = pixels.shape
         super().set_data(np.arange(width + 1) - 0.5, np.arange(height + 1) - 0.5, pixels)
 
