@@ -167,7 +167,7 @@ class UNet(nn.Module):
             h = torch.cat([up(h), skips.pop()], dim=1)  # (B, 2 * width, twice the side)
             h = block(h, emb)  # (B, width, the same side)
         h = self.last(F.silu(self.norm(h)))  # (B, in_channels * patch^2, H/patch, W/patch)
-        return F.pixel_shuffle(h, self.patch).contiguous()  # (B, in_channels, H, W)
+        return F.pixel_shuffle(h, self.patch)  # (B, in_channels, H, W)
 
     def _check_input(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> None:
         shape = tuple(x_t.shape)
