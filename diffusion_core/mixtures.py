@@ -31,7 +31,7 @@ def mixture(means: Tensor, var: Tensor | float = 0.0, weights: Tensor | None = N
     """
     check_data("means", means)
     means = means.reshape(len(means), -1)
-    variances = torch.as_tensor(var).to(means)
+    variances = torch.as_tensor(var, dtype=means.dtype, device=means.device)
     variances = variances.expand(len(means)) if variances.ndim == 0 else variances
     weights = torch.ones(len(means)) if weights is None else weights
     weights = weights.to(means)

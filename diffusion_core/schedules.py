@@ -66,7 +66,7 @@ class NoiseSchedule:
 
 
 def _check_betas(betas: Tensor) -> Tensor:
-    betas = torch.as_tensor(betas).detach().to("cpu", torch.float64)
+    betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu").detach()
     if betas.ndim != 1 or len(betas) == 0:
         raise ValueError(f"betas must be one row beta_1..beta_T, got shape {tuple(betas.shape)}")
     if not ((betas > 0) & (betas < 1)).all():
@@ -128,7 +128,7 @@ def schedule_from_alpha_bars(alpha_bars: Tensor) -> NoiseSchedule:
 
     beta_t = 1 - alpha_bar_t / alpha_bar_{t-1}. Raises ValueError where a beta leaves (0, 1).
     """
-    alpha_bars = torch.as_tensor(alpha_bars).detach().to("cpu", torch.float64)
+    alpha_bars = torch.as_tensor(alpha_bars, dtype=torch.float64, device="cpu").detach()
     if alpha_bars.ndim != 1:
         raise ValueError(f"alpha_bars must be one row, got shape {tuple(alpha_bars.shape)}")
     with_clean = torch.cat([alpha_bars.new_ones(1), alpha_bars])

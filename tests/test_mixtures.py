@@ -46,6 +46,11 @@ def test_weights_are_normalised_and_equal_by_default(data):
     assert_close(images.vars, torch.zeros(5).double(), rtol=0, atol=0)
 
 
+def test_a_variance_keeps_its_digits():
+    """0.1 is a Python number of 16 digits; through torch's default type 7 of them would be left."""
+    assert dc.mixture(normal(5, 2), 0.1).vars.tolist() == [0.1] * 5
+
+
 def test_log_prob_agrees_with_scipy(data):
     x = 3 * normal(20, 2)
     parts = [

@@ -27,6 +27,15 @@ def schedule(request):
     return BUILDERS[request.param]()
 
 
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_numbers_keep_their_digits(kind):
+    """A list of Python numbers is not sent through torch's default type, float32."""
+    schedule = dc.NoiseSchedule(kind([0.1, 0.9, 0.999]))
+    assert schedule.betas.tolist() == [0, 0.1, 0.9, 0.999]
+    schedule = dc.schedule_from_alpha_bars(kind([0.9, 0.003]))
+    assert_close(schedule.alpha_bars[1:].tolist(), [0.9, 0.003], rtol=1e-12, atol=0)
+
+
 def exact(betas: torch.Tensor, table: str) -> torch.Tensor:
     """Return rows 1..T of a table, computed from the betas with 50 digits."""
     with mpmath.workdps(50):

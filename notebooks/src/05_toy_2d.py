@@ -9,7 +9,7 @@
 # - measure how good samples are, in multiples of what chance alone gives;
 # - recognise two common mistakes by what they do to the samples.
 #
-# **You need** lesson 02, and PyTorch modules and optimizers. **Time**: about 45 minutes.
+# **You need** lesson 02, lesson 03 for why formula (10) holds, and PyTorch modules and optimizers. **Time**: about 45 minutes.
 
 # %%
 import warnings
@@ -27,7 +27,7 @@ schedule = dc.vp_schedule(200)
 # %% [markdown]
 # ## 1. The picture first
 #
-# Start on the left with 2 000 points of pure noise. Step by step the points find their way into the shape of the data, two moons. This is what we are going to build. Here the steps are taken with a perfect guide; later with one that was learned. Our moons are exactly a mixture (lesson 02) of 1 000 small Gaussians, with centres along two half circles. That is why a perfect guide exists.
+# Start on the left with 2 000 points of pure noise. Step by step the points find their way into the shape of the data, two moons. This is what we are going to build. A function that tells the points where to go we call a **guide**; section 2 says what it answers. Here it is perfect; later it is learned. Our moons are exactly a mixture (lesson 02) of 1 000 small Gaussians, with centres along two half circles. That is why a perfect guide exists.
 
 # %%
 toy = "moons"
@@ -37,12 +37,12 @@ perfect = dc.mixture_eps_model(schedule, truth)
 
 x_T = torch.randn(2000, 2, generator=rng)
 chain = [
-    dc.Step(200, x_T, x_T),
+    dc.Step(200, x_T, x_T),  # the start; of its last entry, the guess of x_0, no use is made
     *dc.sample_chain(dc.ddpm_step, schedule, perfect, x_T, generator=rng),
 ]
 fig, axes = lab.figure(5, width=12, height=2.8, sharey=True)
 for ax, t in zip(axes, (200, 100, 50, 20, 0), strict=True):
-    lab.draw_points(ax, chain[200 - t].x_t, title=f"t = {t}")
+    lab.draw_points(ax, chain[200 - t].x_t, title=f"t = {t}")  # chain[200 - t] is at t
 for ax in axes[1:]:
     ax.set_ylabel("")
 lab.show(fig, "2 000 points at t = 200, 100, 50, 20, 0: a round cloud of noise becomes two moons.")
@@ -50,7 +50,7 @@ lab.show(fig, "2 000 points at t = 200, 100, 50, 20, 0: a round cloud of noise b
 # %% [markdown]
 # ## 2. What the network is asked
 #
-# Remember how $x_t$ is made: $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, with data $x_0$ and noise $\epsilon \sim N(0, I)$. The network sees $x_t$ and $t$ and is asked: **which noise $\epsilon$ is in there?** Its answer is written $\hat\epsilon$, or $\epsilon_\theta(x_t, t)$, where $\theta$ stands for its weights. In code it is `eps_hat`, and a function that answers is an `eps_model(x_t, t)`.
+# Remember how $x_t$ is made: $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, with data $x_0$ and noise $\epsilon \sim N(0, I)$. The network sees $x_t$ and $t$ and is asked: **which noise $\epsilon$ is in there?** Its answer is written $\hat\epsilon$, or $\epsilon_\theta(x_t, t)$, where $\theta$ stands for its weights. In code it is `eps_hat`, and a function that answers is an `eps_model(x_t, t)`, with one $t$ for each row of $x_t$.
 #
 # An answer is also a guess of the clean data. Solve for $x_0$:
 #
@@ -60,15 +60,28 @@ lab.show(fig, "2 000 points at t = 200, 100, 50, 20, 0: a round cloud of noise b
 #
 # $$\mathbb E\big[\,|\epsilon - g|^2 \mid x_t\big] = \mathbb E\big[\,|\epsilon - \mathbb E[\epsilon|x_t]|^2 \mid x_t\big] + \big|g - \mathbb E[\epsilon|x_t]\big|^2,$$
 #
-# because the mixed term averages to 0. The first part does not depend on $g$; the second is smallest when $g$ is the mean.
+# because $\epsilon - g = (\epsilon - m) + (m - g)$ with $m = \mathbb E[\epsilon|x_t]$; given $x_t$, both $m$ and $g$ are fixed, so the mixed term $2\,(m-g)\cdot\mathbb E[\epsilon - m \mid x_t]$ is 0. (For a vector, $|\cdot|^2$ is the sum of the squares; in code, errors are divided by the number of coordinates.) The first part does not depend on $g$; the second is smallest when $g$ is the mean.
 #
-# Our toys are Gaussian mixtures, so this mean can be computed exactly. `mixture_eps_model` does that; `perfect` above is such a function. The next cell tries three changes of the perfect answer, and measures what they do to the average error. (`draw_t` draws $t$ from $1, \dots, T$, all equally likely.)
+# Our toys are Gaussian mixtures, so this mean can be computed exactly. Were it known that $x_0$ comes from the Gaussian $N(m_k, s^2 I)$, then $\epsilon$ and $x_t$ would be jointly Gaussian, and the rule of section 3 would give the mean $\sqrt{1-\bar\alpha_t}\,(x_t - \sqrt{\bar\alpha_t}\,m_k)\,/\,(\bar\alpha_t s^2 + 1 - \bar\alpha_t)$. As $k$ is not known, these means are averaged, each weighted by how likely $k$ is given $x_t$ (Bayes' rule). `mixture_eps_model` does that; `perfect` above is such a function. The next cell does it by hand.
 
 # %%
 x0 = toys.toy_2d(toy, 20_000, generator=rng)
 t = dc.draw_t(schedule, x0, rng)
 eps = torch.randn(x0.shape, generator=rng)
 x_t = dc.q_sample(schedule, x0, t, eps)
+
+x, keep = x_t[:5].double(), schedule.alpha_bars[30]
+away = x[:, None] - keep.sqrt() * centres  # (5, 1000, 2): from each centre to each point
+var = keep * std**2 + 1 - keep
+shares = (-away.square().sum(2) / (2 * var)).softmax(1)  # how likely each k is
+by_hand = (1 - keep).sqrt() / var * (shares[..., None] * away).sum(1)
+torch.testing.assert_close(perfect(x, torch.full((5,), 30)), by_hand, rtol=1e-9, atol=1e-12)
+print("the perfect guess, by hand and by the package: the same numbers")
+
+# %% [markdown]
+# Now we try three changes of the perfect answer, and measure what they do to the average error. It must grow by the mean square of the change: that is the formula above. (`draw_t` draws $t$ from $1, \dots, T$, all equally likely.)
+
+# %%
 eps_best = perfect(x_t, t)
 error = (eps - eps_best).square().mean(1)
 for name, change in {
@@ -77,9 +90,10 @@ for name, change in {
     "pulled in": -0.1 * x_t,
 }.items():
     worse = (eps - eps_best - change).square().mean(1) - error
-    standard_error = worse.std() / 20_000**0.5
-    assert worse.mean() > 5 * standard_error, name
-print("20 000 questions: each of the three changes makes the error larger")
+    mixed = worse - change.square().mean(-1)  # the mixed term: 0 on average
+    assert worse.mean() > 5 * worse.std() / 20_000**0.5, name
+    assert mixed.mean().abs() < 5 * mixed.std() / 20_000**0.5, name
+print("20 000 questions: each change makes the error larger, by the mean of its square")
 
 # %% [markdown]
 # ## 3. One step back
@@ -90,9 +104,10 @@ print("20 000 questions: each of the three changes makes the error larger")
 # \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t, \quad
 # \tilde\beta_t = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t. \tag{10}$$
 #
-# Lesson 03 is about this formula. Here we check it another way. Given $x_0$, the pair $(x_{t-1}, x_t)$ is jointly Gaussian. Its covariance follows from one step of the chain: $\text{Var}(x_{t-1}) = 1-\bar\alpha_{t-1}$, $\text{Cov}(x_{t-1}, x_t) = \sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})$, and $\text{Var}(x_t) = 1-\bar\alpha_t$. For any two joint Gaussians $a, b$, knowing $b$ shifts the mean of $a$ by $\text{Cov}(a,b)/\text{Var}(b)$ times ($b$ − the mean of $b$), and lowers the variance by $\text{Cov}(a,b)^2/\text{Var}(b)$.
+# Lesson 03 derives this formula. Here we repeat one of its checks, for our 200 steps. Given $x_0$, the pair $(x_{t-1}, x_t)$ is jointly Gaussian: $x_t = \sqrt{\alpha_t}\,x_{t-1} + \sqrt{\beta_t}\,z_t$ with fresh noise $z_t$, independent of $x_{t-1}$. So $\text{Var}(x_{t-1}) = 1-\bar\alpha_{t-1}$, $\text{Var}(x_t) = 1-\bar\alpha_t$, and the covariance, the mean of the product of their deviations from their means, is $\text{Cov}(x_{t-1}, x_t) = \sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})$. For any two joint Gaussians $a, b$, knowing $b$ shifts the mean of $a$ by $\text{Cov}(a,b)/\text{Var}(b)$ times ($b$ − the mean of $b$), and lowers the variance by $\text{Cov}(a,b)^2/\text{Var}(b)$ (lesson 03, section 4).
 
 # %%
+# x_0 and x_t: a batch of one point with one coordinate
 one, seen = torch.tensor([[0.7]]).double(), torch.tensor([[-0.4]]).double()
 for t in range(1, 201):
     before, now = dc.q_marginal(schedule, one, t - 1), dc.q_marginal(schedule, one, t)
@@ -105,17 +120,29 @@ for t in range(1, 201):
 print("formula (10) = conditioning the joint Gaussian, for every t from 1 to 200")
 
 # %% [markdown]
-# We do not know $x_0$, but we have $\hat x_0$. Put it in the place of $x_0$, and (10) becomes a step that we can take. Write $\hat x_0$ with $\hat\epsilon$ and collect terms. The factor of $x_t$ becomes $[\beta_t + \alpha_t(1-\bar\alpha_{t-1})]\,/\,[\sqrt{\alpha_t}\,(1-\bar\alpha_t)] = 1/\sqrt{\alpha_t}$, because $\beta_t + \alpha_t - \bar\alpha_t = 1-\bar\alpha_t$. So the mean of our step is
+# We do not know $x_0$, but we have $\hat x_0$. Put it in the place of $x_0$, and (10) becomes a step that we can take. Write $\hat x_0$ with $\hat\epsilon$ and collect terms, with $\sqrt{\bar\alpha_{t-1}}/\sqrt{\bar\alpha_t} = 1/\sqrt{\alpha_t}$. The factor of $x_t$ becomes $[\beta_t + \alpha_t(1-\bar\alpha_{t-1})]\,/\,[\sqrt{\alpha_t}\,(1-\bar\alpha_t)] = 1/\sqrt{\alpha_t}$, because $\beta_t + \alpha_t - \bar\alpha_t = 1-\bar\alpha_t$. The factor of $\hat\epsilon$ becomes $-\beta_t/(\sqrt{\alpha_t}\sqrt{1-\bar\alpha_t})$. So the mean of our step is (11) of lesson 03, with $\hat\epsilon$ in the place of $\epsilon$:
 #
 # $$\mu_\theta(x_t, t) = \frac{1}{\sqrt{\alpha_t}}\Big(x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\;\hat\epsilon\Big). \tag{11}$$
 #
-# This is an approximation, even with the perfect answer: $\hat x_0$ is a mean, and the true $x_0$ scatters around it. The mean of the step is right; its shape and its variance are only nearly right. The smaller the steps, the better.
+# The next cell puts a guess into both. `x0_from_eps` is $\hat x_0$.
+
+# %%
+guess = torch.tensor([[0.3]]).double()  # any guess of the noise
+for t in range(1, 201):
+    by_10 = dc.q_posterior(schedule, seen, dc.x0_from_eps(schedule, seen, guess, t), t).mean
+    noise_part = schedule.betas[t] / schedule.marginal_vars[t].sqrt() * guess
+    by_11 = (seen - noise_part) / schedule.alphas[t].sqrt()
+    torch.testing.assert_close(by_10, by_11, rtol=1e-9, atol=1e-11)
+print("(10) with the guess x0_hat = (11) with the guess eps_hat, for every t from 1 to 200")
+
+# %% [markdown]
+# This step is an approximation, even with the perfect answer: $\hat x_0$ is a mean, and the true $x_0$ scatters around it. The mean of the step is right; its shape and its variance are only nearly right. The smaller the steps, the better (lesson 03, section 9).
 #
 # ## 4. From scratch: Algorithms 1 and 2
 #
-# **Algorithm 1, training.** Take data $x_0$. Draw a step $t$ from $1, \dots, T$, all equally likely. Draw noise $\epsilon$. Make $x_t$. Ask the network, and move its weights so that the squared error $|\epsilon - \epsilon_\theta(x_t, t)|^2$, divided by the number of coordinates, becomes smaller. Repeat. The function below is one round, up to the error; the optimizer does the rest.
+# **Algorithm 1, training.** Take data $x_0$. Draw a step $t$ from $1, \dots, T$, all equally likely. Draw noise $\epsilon$. Make $x_t$. Ask the network, and move its weights so that the squared error $|\epsilon - \epsilon_\theta(x_t, t)|^2$, divided by the number of coordinates, becomes smaller. Repeat. The function below is one round, up to the error, for a whole batch at once, each example with its own $t$.
 #
-# Row $t$ of a table belongs to step $t$, and row 0 is clean data. So `randint(1, T + 1)` draws exactly $1, \dots, T$. The tables stay in float64, as lesson 02 advised; a row is cast to the data's float32 after it is taken.
+# Row $t$ of a table belongs to step $t$, and row 0 is clean data. So `randint(1, T + 1)`, which leaves out its upper end, draws exactly $1, \dots, T$. The tables stay in float64, as lesson 02 advised; a row is cast to the data's float32 after it is taken.
 
 # %%
 T, betas, alpha_bars = 200, schedule.betas, schedule.alpha_bars
@@ -131,11 +158,22 @@ def simple_loss(model, x0, rng):
 
 
 # %% [markdown]
+# Around it stands the loop. Here are five rounds with a tiny network:
+
+# %%
+tiny = MLP(width=16)
+optimizer = torch.optim.AdamW(tiny.parameters(), lr=1e-3)
+for _ in range(5):
+    optimizer.zero_grad()
+    simple_loss(tiny, toys.toy_2d(toy, 64, generator=rng), rng).backward()
+    optimizer.step()
+
+# %% [markdown]
 # **Algorithm 2, sampling.** Start from pure noise $x_T \sim N(0, I)$. For $t = T, \dots, 1$: guess the noise, take the mean (11), and add noise of variance $\sigma_t^2$:
 #
 # $$x_{t-1} = \mu_\theta(x_t, t) + \sigma_t\,z, \qquad z \sim N(0, I)\ \text{ for } t \ge 2, \qquad z = 0\ \text{ at } t = 1. \tag{20}$$
 #
-# At $t = 1$ nothing is added: the last step goes to clean data. ($\tilde\beta_1$ is 0 anyway; with $\sigma_t^2 = \beta_t$ the rule matters.) The choice here is $\sigma_t^2 = \tilde\beta_t$; $\sigma_t^2 = \beta_t$ is the other usual one.
+# At $t = 1$ nothing is added: the last step goes to clean data. ($\tilde\beta_1$ is 0 anyway; with $\sigma_t^2 = \beta_t$ the rule matters.) The choice here is $\sigma_t^2 = \tilde\beta_t$; $\sigma_t^2 = \beta_t$ is the other usual one (lesson 04, section 11, says where the two come from).
 
 
 # %%
@@ -144,6 +182,7 @@ def sample(model, x, rng):
     """Algorithm 2: from noise x (N, 2) to data."""
     for t in range(T, 0, -1):
         eps_hat = model(x, torch.full((len(x),), t))
+        # 1 - alpha_bars is a difference, but in float64 it is good enough (lesson 02)
         mean = (x - betas[t] / (1 - alpha_bars[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
         var = (1 - alpha_bars[t - 1]) / (1 - alpha_bars[t]) * betas[t]
         z = torch.randn(x.shape, generator=rng) if t > 1 else 0.0
@@ -154,13 +193,13 @@ def sample(model, x, rng):
 # %% [markdown]
 # ## 5. The package's version
 #
-# `eps_loss` is Algorithm 1, `ddpm_step` one round of Algorithm 2, and `sample_chain` is the loop: it yields every step, so that one can watch.
+# `eps_loss` is one round of Algorithm 1, up to the error; `train` in section 6 is the loop around it. `ddpm_step` is one round of Algorithm 2, and `sample_chain` is the loop: it yields every step, so that one can watch.
 
 # %%
 lab.show_source(dc.eps_loss, dc.ddpm_step)
 
 # %% [markdown]
-# Same random numbers, same result. For the sampler we compare on few points and with the perfect guide.
+# Where is (11)? The package makes $\hat x_0$ (in `_estimates`) and puts it into (10) (in `p_step`): the same mean, as we saw. `s` is the step it goes to, here always $t-1$; `clip` is for pictures (lesson 06). Same random numbers, same result:
 
 # %%
 untrained = MLP(seed=1)
@@ -176,9 +215,13 @@ print("Algorithms 1 and 2 from scratch and by the package: the same numbers, up 
 # %% [markdown]
 # ## 6. Training
 #
-# The network is an **MLP**: layers of 128 numbers, each a linear map and an activation function (SiLU, a smooth bend). It learns one function for all $t$, so it must be told $t$. It gets $t$ as a vector of sines and cosines of many frequencies, which makes near steps look alike and far ones different.
+# The network is an **MLP**, a multilayer perceptron: layers of 128 numbers. Each layer adds to them a linear map of them, sent through an activation function (SiLU, a smooth bend). It learns one function for all $t$, so it must be told $t$. It gets $t$ as a vector of sines and cosines of many frequencies, which makes near steps look alike and far ones different.
 #
-# While it trains, a second copy of the weights follows slowly: an **exponential moving average** (EMA). After each update, the copy moves a small part of the way to the present weights. It averages out the jitter of the last updates, and we sample with it.
+# While it trains, a second copy of the weights follows slowly: an **exponential moving average** (EMA). After each update, the copy moves 0.002 of the way to the present weights (1 − `decay`; more in the first updates). It averages out the jitter of the last updates, and we sample with it.
+#
+# `train` takes up to 4 000 steps of AdamW, but at most 30 seconds; the learning rate rises at first, then falls to 0.
+#
+# **Predict, then run.** The loss is the mean squared error of the guessed noise. The noise has variance 1, so a network that always answers 0 has loss 1. How low can the loss go: to 0? Write down your guess, and why.
 
 # %%
 model = MLP()
@@ -196,7 +239,7 @@ history = dc.train(model, loss, batches(), steps=4000, seconds=30, lr=2e-3, ema=
 learned = ema.model
 
 # %% [markdown]
-# **Predict, then run.** The loss is the mean squared error of the guessed noise. The noise has variance 1, so a network that always answers 0 has loss 1. How low can the loss go: to 0? Write down your guess, and why.
+# The curve below is the loss of the network itself, not of the copy; each point is a mean of 100 steps.
 
 # %%
 floor_of_loss = error.mean()  # of the perfect answer, section 2
@@ -212,11 +255,11 @@ lab.claim(
 )
 
 # %% [markdown]
-# The loss cannot reach 0, because the noise in $x_t$ cannot be known. Its lowest value is a property of the data and the schedule. So a loss says little by itself: 0.2 may be perfect.
+# The loss cannot reach 0. At large $t$ the state $x_t$ is nearly the noise itself, and the error is near 0. At small $t$ the little noise cannot be told from the data's own width, and the error is near 1. The loss is the average over all $t$. Its lowest value is a property of the data and the schedule. So a loss says little by itself: 0.2 may be perfect.
 #
 # ## 7. Learned and perfect, side by side
 #
-# At a place $x_t$ the negative of $\epsilon$ points to where the data is. The arrows below show $-\hat\epsilon$ at $t = 30$, the perfect one and the learned one.
+# At a place $x_t$ the negative of $\hat\epsilon$ points towards $\sqrt{\bar\alpha_t}\,\hat x_0$, the shrunken guess of the data. The arrows below show $-\hat\epsilon$ at $t = 30$, the perfect one and the learned one; their length is not to scale.
 
 # %%
 side = torch.linspace(-2.5, 2.5, 17)
@@ -230,18 +273,18 @@ for ax, (name, guide) in zip(axes, {"perfect": perfect, "learned": learned}.item
 lab.show(fig, "Arrows of the perfect and the learned guide at t = 30: both point at the moons.")
 
 # %% [markdown]
-# Where points are at this $t$, the arrows agree; the next cell measures it. In the corners there is almost no training point at $t = 30$, so the network may say anything there. It hardly matters: almost no chain comes there at this $t$.
+# Where points are at this $t$, the arrows agree; the next cell measures it. In the corners there is almost no training point at $t = 30$, so nothing has taught the network what to say there, even where it looks right. It hardly matters: almost no chain comes there at this $t$.
 
 # %%
 points_there, t_there = chain[170].x_t, torch.full((2000,), 30)
 difference = learned(points_there, t_there) - perfect(points_there, t_there)
 lab.claim(
-    "at t = 30, root mean square of learned minus perfect: at most 0.15, where noise has 1",
+    "at t = 30 the learned guess is off by at most 0.15 (root mean square; the noise has 1)",
     difference.square().mean().sqrt() < 0.15,
 )
 
 # %% [markdown]
-# Now the chains themselves. A guide that was made for 200 steps can also lead a chain of 20. `vp_schedule(20)` is the same curve, of which it keeps every tenth point: its row $t$ is row $10t$ of ours. So at its step $t$ we tell the guide $10t$. The next cell checks that for all numbers of steps that you will choose from.
+# Now the chains themselves. A guide that was made for 200 steps can also lead a chain of 20. `vp_schedule(20)` keeps every tenth point of the same curve: its row $t$ is row $10t$ of ours. So at its step $t$ we tell the guide $10t$. The next cell checks that for all numbers of steps that you will choose from.
 #
 # For the perfect guide we take 200 small Gaussians here in place of 1 000, so that it answers quickly. They lie so close together that its answers hardly change; that is checked, too.
 
@@ -251,13 +294,15 @@ for number in numbers_of_steps:
     rows = schedule.alpha_bars[:: 200 // number]
     torch.testing.assert_close(dc.vp_schedule(number).alpha_bars, rows, rtol=1e-12, atol=0)
 quick = dc.mixture_eps_model(schedule, dc.mixture(toys.toy_centres(toy, 200)[0], std**2))
-difference = quick(points_there, t_there) - perfect(points_there, t_there)
-assert difference.square().mean().sqrt() < 0.01  # where the noise has 1
+for t in (1, 5, 30, 100, 200):
+    points, times = chain[200 - t].x_t, torch.full((2000,), t)
+    difference = quick(points, times) - perfect(points, times)
+    assert difference.square().mean().sqrt() < 0.02  # where the noise has 1
 guides = {"learned": learned, "perfect": quick}
 print("fewer steps are rows of the same schedule; 200 Gaussians guide as well as 1 000")
 
 # %% [markdown]
-# There are three samplers: Algorithm 2 with $\sigma_t^2 = \tilde\beta_t$ ("posterior variances"), Algorithm 2 with $\sigma_t^2 = \beta_t$ ("betas"), and **DDIM** with $\eta = 0$ (lesson 09). DDIM adds no noise of its own: it puts $\hat x_0$ and $\hat\epsilon$ into the formula for $x_t$, with the $\bar\alpha$ of the next time.
+# There are three samplers: Algorithm 2, called **DDPM** after its paper, with $\sigma_t^2 = \tilde\beta_t$ ("posterior variances"), Algorithm 2 with $\sigma_t^2 = \beta_t$ ("betas"), and **DDIM** with $\eta = 0$ (lesson 09; $\eta$ is the share of fresh noise). It adds no noise of its own: it puts $\hat x_0$ and $\hat\epsilon$ into the formula for $x_t$, with the $\bar\alpha$ of the next time.
 #
 # A chain is computed when it is first asked for, and kept. After that the slider only looks up its states. Each state comes with the guess $\hat x_0$ that is made from it; at the end that is the state itself.
 
@@ -266,7 +311,7 @@ print("fewer steps are rows of the same schedule; 200 Gaussians guide as well as
 samplers = {
     "DDPM, posterior variances": lambda s: partial(dc.ddpm_step, variances=s.posterior_vars),
     "DDPM, betas": lambda s: partial(dc.ddpm_step, variances=s.betas),
-    "DDIM, eta = 0": lambda s: dc.ddim_step,
+    "DDIM, eta = 0": lambda s: partial(dc.ddim_step, eta=0.0),
 }
 
 
@@ -288,9 +333,9 @@ def chain_of(guide, sampler, number, seed):
 
 
 # %% [markdown]
-# The arrows show the **score**: the direction in which the density $q(x_t)$ grows fastest. It is $-\hat\epsilon / \sqrt{1-\bar\alpha_t}$ (lesson 07). It becomes very long at small $t$, so it is drawn times $\sqrt{1-\bar\alpha_t}$: that is $-\hat\epsilon$, as above.
+# The arrows show the **score** $\nabla\log q(x_t)$, the slope of the log density: it points where the density grows fastest, and its length says how fast. With the perfect answer it is $-\hat\epsilon / \sqrt{1-\bar\alpha_t}$ (lesson 07); with the learned one that is an estimate of it. It becomes very long at small $t$, so it is drawn times $\sqrt{1-\bar\alpha_t}$: that is $-\hat\epsilon$, as above.
 #
-# The arrows follow the slider at once; the points move when a step is complete. With few steps the arrows run ahead: a step goes all its way by the arrows of its beginning.
+# The arrows follow the slider at once; the points move when a step is complete. With 10 steps, the points jump at every tenth percent. In between, the arrows already belong to later times; the sampler does not use those, but takes the whole step by the arrows at its start. (At 100 % the arrows are those of $t = 1$: at $t = 0$ there are none.)
 
 # %%
 fig, axes = lab.figure(2, width=9, height=4.2, sharey=True)
@@ -330,17 +375,42 @@ controls = {
 lab.Explorer(fig, [arrows, state, guess, words], scrub, controls, play="percent")
 
 # %% [markdown]
-# A seed fixes the starting points and all the noise. So with one seed you can follow a single point under both guides. Take 10 steps, and look at the end: even with the perfect guide, each sampler leaves points between the moons. With 200 steps there are almost none.
+# A seed fixes the starting points and all the noise. So with one seed both guides get the same start and the same noise, and you can compare where they lead. Take 10 steps, and look at the end: even with the perfect guide, each sampler leaves points off the moons, as ten Gaussian steps are too coarse. With 200 steps there are far fewer. The next cell counts them.
 #
-# With the perfect guide, every early guess is close to the middle of the data: from pure noise, the mean of everything is the best answer. The decisions fall late. The learned guide's first guesses scatter widely: $\hat x_0$ divides by $\sqrt{\bar\alpha_t}$, which is 0.007 at $t = 200$, so a small error in $\hat\epsilon$ becomes 150 times larger. That does little harm, because step (10) gives $\hat x_0$ almost no weight there.
-#
+# With the perfect guide, every early guess is close to the middle of the data: from pure noise, the mean of everything is the best answer. The decisions fall late. The learned guide's first guesses scatter widely, and many lie outside the picture: $\hat x_0$ divides by $\sqrt{\bar\alpha_t}$, which is 0.0066 at $t = 200$, so a small error in $\hat\epsilon$ becomes 150 times larger. That does little harm, because the step, (10) or DDIM's, gives $\hat x_0$ almost no weight there.
+
+# %%
+for sampler in samplers:
+    ends = [chain_of("perfect", sampler, number, 0)[-1][0].double() for number in (10, 200)]
+    off = [(torch.cdist(x, centres).min(1).values > 4 * std).double().mean() for x in ends]
+    assert off[0] > 2 * off[1], sampler
+print("each sampler leaves at least twice as many points off the moons with 10 steps as with 200")
+first = {guide: chain_of(guide, "DDPM, betas", 200, 0)[0][1].square().mean() for guide in guides}
+assert first["perfect"].sqrt() < 0.1  # the data have 1
+lab.claim(
+    "the learned guide's first guesses scatter ten times as widely as the perfect one's",
+    first["learned"].sqrt() > 10 * first["perfect"].sqrt(),
+)
+
+# %% [markdown]
 # ## 8. How good is it, in numbers?
 #
-# We need a distance between two clouds of points. Two are used here. Both are 0 if and only if the distributions are equal (the first when all directions are taken):
+# We need a distance between two clouds of points. Two are used here. Both are 0 if and only if the distributions are equal (the first when all directions are taken; the code takes 128):
 #
-# - **Sliced Wasserstein**: look at both clouds along one direction, sort the values of each, and take the mean of the squared differences; average this over many directions, and take the root at the end.
-# - **Energy distance**: with $X, X'$ from one cloud and $Y, Y'$ from the other, all independent, the root of $2\,\mathbb E|X-Y| - \mathbb E|X-X'| - \mathbb E|Y-Y'|$.
-#
+# - **Sliced Wasserstein**: look at both clouds, of equal size, along one direction, sort the values of each, and take the mean of the squared differences; average this over many directions, and take the root at the end.
+# - **Energy distance**: with $X, X'$ from one cloud and $Y, Y'$ from the other, all independent, the root of $2\,\mathbb E|X-Y| - \mathbb E|X-X'| - \mathbb E|Y-Y'|$ (means over all pairs of points).
+
+# %%
+x, y = toys.toy_2d(toy, 500, generator=rng).double(), torch.randn(500, 2, generator=rng).double()
+angles = torch.arange(128).double() * torch.pi / 128
+directions = torch.stack([angles.cos(), angles.sin()])
+gaps = (x @ directions).sort(0).values - (y @ directions).sort(0).values
+torch.testing.assert_close(gaps.square().mean().sqrt(), metrics.sliced_wasserstein(x, y))
+squared = 2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()
+torch.testing.assert_close(squared.sqrt(), metrics.energy_distance(x, y), rtol=1e-5, atol=0)
+print("both distances, from scratch and by the package: the same numbers")
+
+# %% [markdown]
 # A number alone means nothing. Two fresh clouds of *real* points are not at distance 0 either, because both are finite. The mean distance of such pairs is the **floor**. We report multiples of it. Around 1 is as good as real.
 
 
@@ -360,7 +430,7 @@ scores = {
 }
 
 # %% [markdown]
-# `metrics.times_floor` takes five clouds, each drawn with other noise, and measures the floor with twenty pairs of fresh real clouds. How far above 1 will the network be, and how far the perfect guide?
+# `metrics.times_floor` takes five clouds, each drawn with other noise, and measures the floor with twenty pairs of fresh real clouds. How far from 1 will the network be, and how far the perfect guide?
 
 # %%
 fig, (ax,) = lab.figure(width=7, height=2.4)
@@ -376,21 +446,21 @@ for name, score in scores.items():
     lab.claim(f"{name}: at most 2 times the floor", score.mean <= 2)
 
 # %% [markdown]
-# The black lines show the spread of the five (one standard deviation on either side). Where they reach 1, the samples cannot be told from real data by this distance, and it means little that one guide is ahead of the other.
+# The black lines show how much one cloud differs from the next (one standard deviation on either side). A bar is a mean of five, so its own standard error is that divided by $\sqrt5$, about half of it; and the floor is a mean of chance, too. So a bar may come out below 1, and a bar at 1.2 is only weak evidence. When the learned guide comes out ahead of the perfect one, that is chance: five clouds of 2 000 points cannot rank the two. (Even the perfect guide need not reach 1 exactly, for 200 Gaussian steps are an approximation: section 3.)
 #
 # ## 9. What breaks
 #
-# **Noise on the last step.** A loop that ends at $t = 1$ and adds noise there, too, blurs everything by $\sigma_1$. With narrow modes that is easy to see.
+# **Noise on the last step.** A loop that adds noise at $t = 1$, too, blurs everything by $\sigma_1$. (With $\sigma_t^2 = \tilde\beta_t$ that is 0, so here all samplers use $\sigma_t^2 = \beta_t$.) With our 200 steps $\sigma_1$ is only 0.03. With the 10 steps below it is wider than each small Gaussian of the data, each **mode**.
 #
-# **A schedule that was cut short.** `linear_schedule(10)` does not reach pure noise (lesson 02). We start from $N(0, I)$ all the same, and give the chain a *perfect* guide.
+# **A schedule that was cut short.** `linear_schedule(10)` stops at $\bar\alpha_{10} = 0.90$: nine tenths of the variance are still data. We start from $N(0, I)$ all the same, and give the chain a *perfect* guide.
 #
-# The data are nine narrow Gaussians on a square, each with the same share of the points, so the four corners together have 4/9 of them. All samplers use the perfect guide. The first has 200 steps, the others 10. Ten steps are coarse, so even a right schedule loses some of the corners then and widens the modes. Compare each mistake with "10 steps", not with "200 steps". Above each picture stand the share of the points in the corners (true: 0.44) and the width of the modes as a multiple of the true one.
+# The data are nine narrow Gaussians on a square, each with the same share of the points, so the four corners together have 4/9 of them. All samplers use the perfect guide. The first has our 200 steps, "10 steps" has the cosine schedule, "cut short" the linear one; start and seed are the same. Ten steps are coarse, so even a right schedule loses some of the corners then and widens the modes. Compare each mistake with "10 steps", not with "200 steps". Above each picture stand the share of the points in the corners (true: 0.44) and the width of the modes as a multiple of the true one: the root mean square distance to the nearest centre, divided by $\sqrt2$ standard deviations.
 
 # %%
 modes, mode_std = toys.toy_centres("nine_gaussians")
 nine = dc.mixture(modes, mode_std**2)
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", dc.PriorGapWarning)
+    warnings.simplefilter("ignore", dc.PriorGapWarning)  # it warns, rightly; we want to see why
     cut_short = dc.linear_schedule(10)
 coarse = dc.cosine_schedule(10)
 results = {}
@@ -403,8 +473,13 @@ for name, s in {
     options = {"variances": s.betas, "generator": rng.manual_seed(1)}
     *_, last = dc.sample_chain(dc.ddpm_step, s, guide, x_T, **options)
     results[name] = last.x_t
-z = torch.randn(x_T.shape, generator=rng)
+assert 0.9 < cut_short.alpha_bars[-1] < 0.91
+assert schedule.betas[1].sqrt() < 0.03 < mode_std < coarse.betas[1].sqrt()
+z = torch.randn(x_T.shape, generator=rng)  # as a loop that adds noise at t = 1 would add it
 results["10 steps, noise on the last"] = results["10 steps"] + coarse.betas[1].sqrt() * z
+
+# %% [markdown]
+# Each point is counted at the centre nearest to it:
 
 # %%
 fig, axes = lab.figure(4, width=12, height=3.3, sharey=True)
@@ -421,16 +496,20 @@ for ax in axes[1:]:
 lab.show(
     fig, "Nine Gaussians: 200 steps; 10 steps; 10 steps cut short; 10 steps with noise on the last."
 )
-print("corners lost with the schedule cut short, modes widened by noise on the last step")
-assert shares["10 steps, cut short"] < shares["10 steps"] < shares["200 steps"]
+of_start = is_corner[torch.cdist(x_T.double(), modes).min(1).indices].double().mean().item()
+assert of_start - 0.05 < shares["10 steps, cut short"] < shares["10 steps"] < shares["200 steps"]
 assert widths["10 steps, noise on the last"] > 1.5 > max(widths["10 steps"], widths["200 steps"])
+print("corners lost with the schedule cut short, modes widened by noise on the last step;")
+print(f"of the points of pure noise, {of_start:.2f} lie nearest to a corner")
 
 # %% [markdown]
-# Cutting the schedule short loses more of the corners than coarse steps alone, and noise on the last step widens every mode. Neither stops the program, and the training loss can be at its lowest possible value with both. That is why the package's samplers return the mean at the last step by themselves, and why schedules warn.
+# Cutting the schedule short loses more of the corners than coarse steps alone: ten such small steps only pull each point to the mode near which it started. Each mode looks fine; the shares are wrong. And noise on the last step widens every mode. Neither stops the program, and the training loss can be at its lowest possible value with both. That is why the package's samplers return the mean at the last step by themselves, and why schedules warn.
 #
 # ## 10. Exercises
 #
-# **Exercise 1.** Write `guess_x0(x_t, eps_hat, alpha_bar_t)`, the estimate of the clean data from section 2. `alpha_bar_t` has shape (B,), the others (B, 2).
+# `lab.check` compares your answer with the package's. If you are stuck, take the `#` away from `lab.hint`; each run shows one more hint.
+#
+# **Exercise 1.** Write `guess_x0(x_t, eps_hat, alpha_bar_t)`, the estimate of the clean data from section 2. `alpha_bar_t` has shape (B,); the others have shape (B, 2), and so has the answer.
 
 
 # %%
@@ -450,7 +529,7 @@ def guess_x0(x_t, eps_hat, alpha_bar_t):
 lab.check("05.1", guess_x0)
 
 # %% [markdown]
-# **Exercise 2.** Write `step_mean(x_t, eps_hat, t)`: formula (11), for one whole number `t` and the `schedule` of this lesson. Use `schedule.betas`, `schedule.alphas` and `schedule.alpha_bars`.
+# **Exercise 2.** Write `step_mean(x_t, eps_hat, t)`: formula (11), for one whole number `t` and the `schedule` of this lesson. `x_t`, `eps_hat` and the answer have shape (B, 2). Use `schedule.betas`, `schedule.alphas` and `schedule.alpha_bars`.
 
 
 # %%
@@ -479,7 +558,7 @@ lab.check("05.2", step_mean)
 #     return schedule.betas[t] * z
 # ```
 #
-# The samples have too little noise on the way, and noise on the very last step. Two things are wrong. Write the function right: it returns what is added to the mean at step `t`, for a given draw `z`.
+# The samples have too little noise on the way, and noise on the very last step. Two things are wrong. Write the function right: it returns what is added to the mean at step `t`, for a given draw `z` and one whole number `t`: a tensor of the shape of `z`, all zeros where nothing is added.
 
 
 # %%
@@ -500,7 +579,7 @@ def added_noise(z, t):
 lab.check("05.3", added_noise)
 
 # %% [markdown]
-# **Exercise 4. Derive.** Let the data themselves be $N(0, 1)$, in one dimension, and let $t$ be the step with $\bar\alpha_t = 0.36$. The best guess of the noise then has the form $\hat\epsilon = c\,x_t$. What is its mean squared error? (Section 3 says what knowing $x_t$ does to the variance of a Gaussian $\epsilon$.)
+# **Exercise 4. Predict the number.** Let the data themselves be $N(0, 1)$, in one dimension, and let $t$ be the step with $\bar\alpha_t = 0.36$. The best guess of the noise then has the form $\hat\epsilon = c\,x_t$. What is its mean squared error, that is, the variance of $\epsilon$ that is left when $x_t$ is known? (Section 3 has the rule for two joint Gaussians.) Give at least four digits.
 
 # %%
 # STARTER
@@ -526,9 +605,9 @@ lab.check("05.4", lowest_error)
 # | the best guess | `mixture_eps_model` |
 # | (10) the posterior | `q_posterior` |
 # | (11) its mean with a guess | `x0_from_eps`, `p_step` |
-# | Algorithm 1 | `eps_loss`, `train` |
+# | (20) Algorithm 1 | `eps_loss`, `train` |
 # | (20) Algorithm 2 | `ddpm_step`, `sample_chain` |
 #
-# **References.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020), Algorithms 1 and 2. Székely and Rizzo, *Energy statistics* (2013). Rabin et al., *Wasserstein Barycenter and its Application to Texture Mixing* (2011), for the sliced distance.
+# **References.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020), Algorithms 1 and 2. Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). Székely and Rizzo, *Energy statistics* (2013). Rabin et al., *Wasserstein Barycenter and its Application to Texture Mixing* (2011), for the sliced distance.
 #
 # **Next**: [06 · Can it draw digits?](06_mnist.ipynb)
