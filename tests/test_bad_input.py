@@ -165,6 +165,18 @@ def test_two_tensors_that_do_not_match(call, first, second, lowest):
     refused(lambda: call(S, X, Y.to("meta"), 3), second, "meta", "cpu")
 
 
+def test_finite_numbers_are_accepted_though_their_sum_is_not():
+    large = torch.full((4, 2), 3e38)
+    assert large.sum().isinf()
+    dc.q_step(S, large, 1)
+    for bad in (math.inf, -math.inf, math.nan):
+        refused(
+            lambda bad=bad: dc.q_step(S, large.index_fill(0, torch.tensor(2), bad), 1), "x_prev"
+        )
+    mixed = torch.tensor([[math.inf, -math.inf]])
+    refused(lambda: dc.q_step(S, mixed, 1), "x_prev", "finite")
+
+
 @pytest.mark.parametrize("t", [-1, 11, 1.0, torch.tensor([1.5]), torch.tensor([1, 2])], ids=str)
 def test_at(t):
     refused(lambda: dc.at(S.betas, t, X), "t ")

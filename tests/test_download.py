@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -369,6 +370,15 @@ def test_another_process_may_download_it_first(serve, folder, monkeypatch):
 # Interrupts and other processes
 
 
+@pytest.fixture
+def interruptible():
+    """A shell starts its background jobs with interrupts ignored; here they arrive all the same."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_bytes_come_leaves_nothing(serve, folder):
     def interrupt(handler):
         head(handler, Content_Length=len(RAW))
@@ -382,6 +392,7 @@ def test_an_interrupt_while_bytes_come_leaves_nothing(serve, folder):
     fetch(folder, serve(send(RAW))[0])  # and nothing is held against anybody
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("step", ["while it is written", "before it is moved"])
 def test_an_interrupt_leaves_nothing(step, serve, folder, monkeypatch):
     if step == "while it is written":

@@ -60,7 +60,7 @@ lab.show(
 #
 # where $x_{1:T}$ is short for $x_1, \dots, x_T$. A process in which each step looks only at the step before is a **Markov chain**. The number in brackets is the equation's number in the whole course.
 #
-# The next cell checks (3) for two steps of one number. Given $x_0$, $x_1$ has variance $\beta_1$. $x_2$ is $\sqrt{1-\beta_2}\,x_1$ plus noise, so it has variance $(1-\beta_2)\beta_1 + \beta_2$, and its covariance with $x_1$ is $\sqrt{1-\beta_2}\,\beta_1$. The density of this pair must be the product of the two steps.
+# The next cell checks (3) for two steps of one number. Given $x_0$, $x_1$ has variance $\beta_1$. $x_2$ is $\sqrt{1-\beta_2}\,x_1$ plus noise, so it has variance $(1-\beta_2)\beta_1 + \beta_2$, and its covariance with $x_1$ (the mean of the product of their deviations from their means) is $\sqrt{1-\beta_2}\,\beta_1$. Both are made from the independent normal $z_1$ and $z_2$ by sums and factors only, so the pair is normal in two dimensions, and its means, variances and covariance fix its density. That density must be the product of the two steps.
 
 # %%
 x0, x1, x2, beta_1, beta_2 = torch.tensor([1.5, 0.7, -0.2, 0.3, 0.2]).double()
@@ -75,7 +75,7 @@ torch.testing.assert_close(step_1.log_prob(x1) + step_2.log_prob(x2), pair)
 print("(3): the density of the pair is the product of the two steps")
 
 # %% [markdown]
-# **Why the square roots?** Say $x_0$ is drawn from data whose coordinates have variance 1, and $x_{t-1}$ has it still. Multiplying by $c$ multiplies a variance by $c^2$, so $\sqrt{1-\beta_t}$ makes it $1-\beta_t$. The noise is independent, so its variance $\beta_t$ is added, and the sum is 1 again. So variance 1 stays 1. Forget the roots and it does, as the next cell computes.
+# **Why the square roots?** Say $x_0$ is drawn from data whose coordinates have variance 1, and $x_{t-1}$ has it still. Multiplying by $c$ multiplies a variance by $c^2$, so $\sqrt{1-\beta_t}$ makes it $1-\beta_t$. The noise is independent, so its variance $\beta_t$ is added, and the sum is 1 again. So variance 1 stays 1. Forget the roots and it does not, as the next cell computes.
 
 # %%
 beta = 0.3
@@ -229,7 +229,7 @@ lab.show(
 #
 # For data of mean 0 and variance 1, $m = 1$. `dc.prior_gap` takes that unless told otherwise.
 #
-# A mixture is never farther from $N(0,I)$ than its parts are on average (the divergence is convex; we take this as given, and section 10 checks one case). So the gap is an upper bound for the divergence of $q(x_T)$. By convention, this course calls a gap of at most 0.01 bits small enough.
+# $q(x_T)$ is a *mixture* of the $q(x_T \mid x_0)$: draw an $x_0$ from the data, then draw from its Gaussian. A mixture is never farther from $N(0,I)$ than its parts are on average (the divergence is convex; we take this as given, and section 10 checks one case). So the gap is an upper bound for the divergence of $q(x_T)$. By convention, this course calls a gap of at most 0.01 bits small enough.
 
 # %%
 print("schedule   half noise at t   steps with alpha_bar < 0.01   alpha_bar_T   gap, bits/dim")
@@ -400,7 +400,7 @@ ax.legend()
 lab.show(fig, "Three starts: after 600 steps of beta = 0.02 each is within 0.0001 bits of N(0, 1).")
 
 # %% [markdown]
-# Why does $N(0, 9)$ fall twice as steeply? Near the end, the divergence is about $[\text{mean}^2/2 + (\text{variance}-1)^2/4]/\ln 2$. The first term falls like $\bar\alpha_t$, the second like $\bar\alpha_t^2$. $N(0, 9)$ has mean 0, so only the second is there.
+# Why does $N(0, 9)$ fall twice as steeply? Near the end, the divergence is about $[\text{mean}^2/2 + (\text{variance}-1)^2/4]/\ln 2$. (For a Gaussian, put $\ln\sigma^2 \approx (\sigma^2-1) - (\sigma^2-1)^2/2$ into the formula of section 6. For the two points we take it as given.) The first term falls like $\bar\alpha_t$, the second like $\bar\alpha_t^2$. $N(0, 9)$ has mean 0, so only the second is there.
 #
 # Now a schedule for which the sum does *not* grow for ever: $\beta_t = 1/(t+1)^2$. Every $\beta_t$ is positive, and noise is added for ever. Yet $\bar\alpha_t$ falls only towards one half:
 #
@@ -419,7 +419,7 @@ print(f"after 100 000 steps: alpha_bar {timid.alpha_bars[-1]:.4f}, sum of (6) {t
 print(f"prior gap {dc.prior_gap(timid):.4f} bits/dim")
 
 # %% [markdown]
-# Half a bit remains, fifty times what we allow.
+# The gap stays at half a bit, fifty times what we allow.
 #
 # ## 9. Predict, then run
 #
@@ -498,7 +498,7 @@ lab.show(
 # %% [markdown]
 # In float16, $1 - 0.0001$ is rounded to 1: just below 1 its numbers are 0.0005 apart. (Those of float32 are 0.00000006 apart.) Nothing is left of the difference: one ratio is infinite (`inf`), the other is 0/0, which is "not a number" (`nan`). In float32 about half of the seven digits are gone, and the factor is 0.99983. Code that computes $1-\bar\alpha_t$ as a difference in float32 has this error.
 #
-# So the tables of `diffusion_core` are float64, and $1-\bar\alpha_t$ is not computed as a difference at all, but summed step by step, as we did in section 4. (In float64 even the difference is good to 12 digits. The sum costs nothing, and makes the factor at $t = 1$ exactly 1.) `at` casts to the precision of the data only after the row is taken.
+# So the tables of `diffusion_core` are float64, and $1-\bar\alpha_t$ is not computed as a difference at all, but summed step by step, as we did in section 4. (Either cure alone mends $t = 1$. In float64 even the difference is good to 12 digits there, so code that forms $1-\bar\alpha_t$ from `alpha_bars` itself is safe, too. The sum costs nothing, and makes the factor at $t = 1$ exactly 1.) `at` casts to the precision of the data only after the row is taken.
 
 # %%
 small = torch.ones(1, dtype=torch.float32)

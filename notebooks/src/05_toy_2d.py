@@ -84,6 +84,7 @@ print("the perfect guess, by hand and by the package: the same numbers")
 # %%
 eps_best = perfect(x_t, t)
 error = (eps - eps_best).square().mean(1)
+error_early, error_late = error[t <= 2].mean(), error[t > 150].mean()  # for section 6
 for name, change in {
     "larger": 0.1 * eps_best,
     "shifted": torch.tensor([0.1, 0.0]),
@@ -217,7 +218,7 @@ print("Algorithms 1 and 2 from scratch and by the package: the same numbers, up 
 #
 # The network is an **MLP**, a multilayer perceptron: layers of 128 numbers. Each layer adds to them a linear map of them, sent through an activation function (SiLU, a smooth bend). It learns one function for all $t$, so it must be told $t$. It gets $t$ as a vector of sines and cosines of many frequencies, which makes near steps look alike and far ones different.
 #
-# While it trains, a second copy of the weights follows slowly: an **exponential moving average** (EMA). After each update, the copy moves 0.002 of the way to the present weights (1 − `decay`; more in the first updates). It averages out the jitter of the last updates, and we sample with it.
+# While it trains, a second copy of the weights follows slowly: an **exponential moving average** (EMA). After update $n$, the copy moves $9/(10+n)$ of the way to the present weights: far at first, 0.002 at the end. (It never moves less than 1 − `decay`.) It averages out the jitter of the last updates, and we sample with it.
 #
 # `train` takes up to 4 000 steps of AdamW, but at most 30 seconds; the learning rate rises at first, then falls to 0.
 #
@@ -250,6 +251,11 @@ ax.axhline(floor_of_loss, color=lab.BLACK, ls=":", label="the perfect answer")
 ax.set(xlabel="training step", ylabel="loss", ylim=(0, 1))
 ax.legend()
 lab.show(fig, "The loss falls fast, then flattens at the loss of the perfect answer, far above 0.")
+assert error_early > 0.85 and error_late < 0.05
+print(
+    f"the perfect answer's error: {floor_of_loss:.2f} on average, "
+    f"{error_early:.2f} at t = 1 and 2, {error_late:.2f} at t > 150"
+)
 lab.claim(
     "at the end the loss is within 10 % of the perfect answer's", smooth[-1] < 1.1 * floor_of_loss
 )
@@ -375,7 +381,7 @@ controls = {
 lab.Explorer(fig, [arrows, state, guess, words], scrub, controls, play="percent")
 
 # %% [markdown]
-# A seed fixes the starting points and all the noise. So with one seed both guides get the same start and the same noise, and you can compare where they lead. Take 10 steps, and look at the end: even with the perfect guide, each sampler leaves points off the moons, as ten Gaussian steps are too coarse. With 200 steps there are far fewer. The next cell counts them.
+# A seed fixes the starting points and all the noise. So with one seed both guides get the same start and the same noise, and you can compare where they lead. Take 10 steps, and look at the end: even with the perfect guide, each sampler leaves points off the moons (farther than four standard deviations from every centre), as ten steps are too coarse. With 200 steps there are far fewer. The next cell counts them.
 #
 # With the perfect guide, every early guess is close to the middle of the data: from pure noise, the mean of everything is the best answer. The decisions fall late. The learned guide's first guesses scatter widely, and many lie outside the picture: $\hat x_0$ divides by $\sqrt{\bar\alpha_t}$, which is 0.0066 at $t = 200$, so a small error in $\hat\epsilon$ becomes 150 times larger. That does little harm, because the step, (10) or DDIM's, gives $\hat x_0$ almost no weight there.
 
@@ -446,11 +452,11 @@ for name, score in scores.items():
     lab.claim(f"{name}: at most 2 times the floor", score.mean <= 2)
 
 # %% [markdown]
-# The black lines show how much one cloud differs from the next (one standard deviation on either side). A bar is a mean of five, so its own standard error is that divided by $\sqrt5$, about half of it; and the floor is a mean of chance, too. So a bar may come out below 1, and a bar at 1.2 is only weak evidence. When the learned guide comes out ahead of the perfect one, that is chance: five clouds of 2 000 points cannot rank the two. (Even the perfect guide need not reach 1 exactly, for 200 Gaussian steps are an approximation: section 3.)
+# The black lines show how much one cloud differs from the next (one standard deviation on either side). A bar is a mean of five, so its own standard error is about half of that; and the floor is a mean of chance, too. So a bar may come out below 1, and a bar at 1.2 is only weak evidence. When the learned guide comes out ahead of the perfect one, that may be chance: five clouds of 2 000 points cannot rank the two. (Even the perfect guide need not reach 1 exactly, for 200 Gaussian steps are an approximation: section 3.)
 #
 # ## 9. What breaks
 #
-# **Noise on the last step.** A loop that adds noise at $t = 1$, too, blurs everything by $\sigma_1$. (With $\sigma_t^2 = \tilde\beta_t$ that is 0, so here all samplers use $\sigma_t^2 = \beta_t$.) With our 200 steps $\sigma_1$ is only 0.03. With the 10 steps below it is wider than each small Gaussian of the data, each **mode**.
+# **Noise on the last step.** A loop that adds noise at $t = 1$, too, blurs everything by $\sigma_1$. (With $\sigma_t^2 = \tilde\beta_t$ that is 0, so here all samplers use $\sigma_t^2 = \beta_t$.) With our 200 steps $\sigma_1$ is only 0.03. With the 10 steps of the cosine schedule below it is 0.17: wider than each **mode**, that is, each of the nine narrow Gaussians that are the data of this section (0.12).
 #
 # **A schedule that was cut short.** `linear_schedule(10)` stops at $\bar\alpha_{10} = 0.90$: nine tenths of the variance are still data. We start from $N(0, I)$ all the same, and give the chain a *perfect* guide.
 #
@@ -474,7 +480,7 @@ for name, s in {
     *_, last = dc.sample_chain(dc.ddpm_step, s, guide, x_T, **options)
     results[name] = last.x_t
 assert 0.9 < cut_short.alpha_bars[-1] < 0.91
-assert schedule.betas[1].sqrt() < 0.03 < mode_std < coarse.betas[1].sqrt()
+assert schedule.betas[1].sqrt() < 0.03 < mode_std < 0.13 < 0.16 < coarse.betas[1].sqrt()
 z = torch.randn(x_T.shape, generator=rng)  # as a loop that adds noise at t = 1 would add it
 results["10 steps, noise on the last"] = results["10 steps"] + coarse.betas[1].sqrt() * z
 
@@ -605,7 +611,7 @@ lab.check("05.4", lowest_error)
 # | the best guess | `mixture_eps_model` |
 # | (10) the posterior | `q_posterior` |
 # | (11) its mean with a guess | `x0_from_eps`, `p_step` |
-# | (20) Algorithm 1 | `eps_loss`, `train` |
+# | Algorithm 1; its loss is (19) of lesson 04 | `eps_loss`, `train` |
 # | (20) Algorithm 2 | `ddpm_step`, `sample_chain` |
 #
 # **References.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020), Algorithms 1 and 2. Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). Székely and Rizzo, *Energy statistics* (2013). Rabin et al., *Wasserstein Barycenter and its Application to Texture Mixing* (2011), for the sliced distance.
