@@ -117,11 +117,11 @@ def speed(size: str, x0: torch.Tensor, schedule: dc.NoiseSchedule) -> None:
     print(f"{size}: training at batch {BATCH}, {ROUNDS} rounds of {SECONDS:.0f} s, images/s;")
     print(f"convolution peak {peak / 1e9:.0f} Gop/s")
     for name, model in models.items():
-        size = sum(p.numel() for p in model.parameters()) / 1e6
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
         per_image = operations(model, loss, x0[:BATCH].to(device))
         middle = sorted(speeds[name])[ROUNDS // 2]
         print(
-            f"{name:28s} {size:.2f} M parameters"
+            f"{name:28s} {millions:.2f} M parameters"
             f"  median {middle:5.0f}  best {max(speeds[name]):5.0f}"
             f"  {per_image / 1e6:5.0f} Mop/image  {middle * per_image / peak:4.0%} of the peak",
             flush=True,
