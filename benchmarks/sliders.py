@@ -31,7 +31,8 @@ import ipywidgets, torch
 from PIL import Image
 from matplotlib import pyplot as plt
 import diffusion_core as dc
-from diffusion_core import data, lab, toys
+from diffusion_core import data, toys
+import diffusion_lab as lab
 
 rng = torch.Generator().manual_seed(0)
 schedule = dc.vp_schedule(1000)

@@ -17,6 +17,7 @@ from .elbo import (
     log_ratio,
     log_ratio_telescoped,
 )
+from .elbo_weights import best_variances, eps_errors, eps_weights
 from .gaussian import Gaussian, kl_divergence, standard_normal
 from .guidance import classifier_free, drop_labels
 from .losses import draw_t, eps_loss, v_loss
@@ -31,23 +32,18 @@ from .mixtures import (
     mixture_score,
     prior_kl,
 )
-from .process import (
+from .predictions import (
     eps_from_score,
     eps_from_v,
     eps_from_x0,
     eps_model_from_v,
     eps_model_from_x0,
-    p_step,
-    q_marginal,
-    q_posterior,
-    q_sample,
-    q_step,
-    q_trajectory,
     score_from_eps,
     v_target,
     x0_from_eps,
     x0_from_v,
 )
+from .process import p_step, q_marginal, q_posterior, q_sample, q_step, q_trajectory
 from .samplers import Step, ddim_step, ddpm_step, even_taus, sample_chain
 from .schedules import (
     NoiseSchedule,
@@ -61,7 +57,6 @@ from .schedules import (
     vp_schedule,
 )
 from .training import EMA, History, bf16_is_faster, is_short_run, train, warmup_cosine
-from .weights import best_variances, eps_errors, eps_weights
 
 __all__ = [
     "EMA",

@@ -11,7 +11,8 @@ from torch import Tensor
 from .checks import check_count
 from .decoders import Decoder
 from .gaussian import Gaussian, kl_divergence
-from .process import Model, p_step, q_marginal, q_posterior, q_sample, q_step, x0_from_eps
+from .predictions import Model, x0_from_eps
+from .process import p_step, q_marginal, q_posterior, q_sample, q_step
 from .schedules import NoiseSchedule
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .process import Model
+from .predictions import Model
 
 
 def classifier_free(

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from .checks import check_data
 from .gaussian import standard_normal
-from .process import q_sample, v_target
+from .predictions import v_target
+from .process import q_sample
 from .schedules import NoiseSchedule
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .checks import check_count, check_data, check_t
 from .gaussian import standard_normal
-from .process import Model
+from .predictions import Model
 from .schedules import NoiseSchedule
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .checks import check_count, check_data, check_like, check_t
 from .gaussian import standard_normal
-from .process import Model, eps_from_x0, p_step, x0_from_eps
+from .predictions import Model, eps_from_x0, x0_from_eps
+from .process import p_step
 from .schedules import NoiseSchedule, at
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_core import lab
-from diffusion_core.lab import bank, calling, compare, exercises
-from diffusion_core.lab.bank import Exercise
+import diffusion_lab as lab
+from diffusion_lab import calling, compare, exercises, feedback, plotting
+from diffusion_lab.exercises import Exercise
 
 HERE = Path(__file__).parent
 SOURCES = sorted((HERE.parent / "notebooks" / "src").glob("[0-9]*.py"))
-NAMES = [name for number in bank.lessons() for name in bank.lesson(number)]
+NAMES = [name for number in exercises.lessons() for name in exercises.lesson(number)]
 EVERY = pytest.mark.parametrize("name", NAMES)
 pytestmark = pytest.mark.filterwarnings("ignore::diffusion_core.PriorGapWarning")
 
@@ -46,28 +46,28 @@ def wrong(name):
 
 
 def said(name, answer, seed):
-    return exercises.verdict(bank.find(name), answer, torch.Generator().manual_seed(seed))
+    return feedback.verdict(exercises.find(name), answer, torch.Generator().manual_seed(seed))
 
 
 def made(name, function):
     """Return a function of the bank as an answer: a number where a number is asked."""
-    return function() if bank.find(name).cases(torch.Generator()) == [()] else function
+    return function() if exercises.find(name).cases(torch.Generator()) == [()] else function
 
 
-# The bank.
+# The exercises.
 
 
 def test_there_are_exercises_and_every_answer_belongs_to_one():
     files = sorted((HERE / "answers").glob("lesson_*.py"))
-    assert [path.stem.removeprefix("lesson_") for path in files] == bank.lessons()
-    for number in bank.lessons():
+    assert [path.stem.removeprefix("lesson_") for path in files] == exercises.lessons()
+    for number in exercises.lessons():
         module = answers(number)
-        assert list(module.RIGHT) == list(module.WRONG) == list(bank.lesson(number))
+        assert list(module.RIGHT) == list(module.WRONG) == list(exercises.lesson(number))
 
 
 @EVERY
 def test_an_exercise_has_hints_and_enough_answers(name):
-    exercise = bank.find(name)
+    exercise = exercises.find(name)
     assert 1 <= len(exercise.hints) <= 3
     assert len(exercise.mistakes) >= 4 and len(wrong(name)) >= 4
     assert len(right(name)) >= 2
@@ -79,7 +79,7 @@ def test_an_exercise_has_hints_and_enough_answers(name):
 def test_right_answers_are_accepted_by_a_wide_margin(name, monkeypatch):
     monkeypatch.setattr(compare, "RTOL", {k: v / 10 for k, v in compare.RTOL.items()})
     for seed in range(3):
-        for answer in [made(name, bank.find(name).truth), *right(name)]:
+        for answer in [made(name, exercises.find(name).truth), *right(name)]:
             assert said(name, answer, seed).startswith("✓ Right")
 
 
@@ -95,25 +95,27 @@ def test_wrong_answers_hear_what_is_wrong_with_them(name):
 @EVERY
 def test_fragments_fit_one_mistake_only(name):
     for fragment, _ in wrong(name):
-        assert sum(fragment in sentence for sentence in bank.find(name).mistakes) <= 1, fragment
+        assert sum(fragment in sentence for sentence in exercises.find(name).mistakes) <= 1, (
+            fragment
+        )
 
 
 @EVERY
 def test_named_mistakes_are_told_from_the_truth_by_a_wide_margin(name, monkeypatch):
     monkeypatch.setattr(compare, "RTOL", {k: v * 10 for k, v in compare.RTOL.items()})
-    monkeypatch.setattr(exercises, "TYPED_RTOL", exercises.TYPED_RTOL * 10)
+    monkeypatch.setattr(feedback, "TYPED_RTOL", feedback.TYPED_RTOL * 10)
     for seed in range(3):
-        for sentence, mistake in bank.find(name).mistakes.items():
+        for sentence, mistake in exercises.find(name).mistakes.items():
             assert said(name, made(name, mistake), seed) == f"✗ Not yet. {sentence}"
 
 
 @EVERY
 def test_cases_are_fresh(name):
     def texts(seed):
-        return str(bank.find(name).cases(torch.Generator().manual_seed(seed)))
+        return str(exercises.find(name).cases(torch.Generator().manual_seed(seed)))
 
     assert texts(0) == texts(0)
-    assert texts(0) != texts(1) or bank.find(name).cases(torch.Generator()) == [()]
+    assert texts(0) != texts(1) or exercises.find(name).cases(torch.Generator()) == [()]
 
 
 @EVERY
@@ -133,7 +135,7 @@ def test_the_share_of_wrong_answers_rejected(capsys):
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_a_lesson_checks_each_of_its_exercises_and_offers_its_hints(source):
     text, number = source.read_text("utf-8"), source.stem[:2]
-    wanted = list(bank.lesson(number)) if number in bank.lessons() else []
+    wanted = list(exercises.lesson(number)) if number in exercises.lessons() else []
     assert re.findall(r'^lab\.check\("([^"]*)", \w+\)$', text, re.M) == wanted
     assert re.findall(r'^# lab\.hint\("([^"]*)"\)$', text, re.M) == wanted
 
@@ -230,12 +232,12 @@ ANSWERS = {
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_what_is_said_about_an_answer(kind):
     exercise, answer, fragment = ANSWERS[kind]
-    assert fragment in exercises.verdict(exercise, answer, torch.Generator())
+    assert fragment in feedback.verdict(exercise, answer, torch.Generator())
 
 
 def test_the_first_of_several_mistakes_is_named():
     both = TOY._replace(mistakes={"First.": lambda x, t: 3 * x, "Second.": lambda x, t: x + x + x})
-    assert exercises.verdict(both, lambda x, t: 3 * x, torch.Generator()).endswith("First.")
+    assert feedback.verdict(both, lambda x, t: 3 * x, torch.Generator()).endswith("First.")
 
 
 def test_arguments_that_ask_for_a_gradient_each_get_one():
@@ -244,16 +246,16 @@ def test_arguments_that_ask_for_a_gradient_each_get_one():
 
     exercise = TOY._replace(truth=lambda a, b: a * b, cases=cases, mistakes={})
     generator = torch.Generator()
-    assert "✓" in exercises.verdict(exercise, lambda a, b: b * a, generator)
-    assert "no gradient" in exercises.verdict(exercise, lambda a, b: a.detach() * b, generator)
-    assert "in place" in exercises.verdict(exercise, lambda a, b: a.mul_(b), generator)
+    assert "✓" in feedback.verdict(exercise, lambda a, b: b * a, generator)
+    assert "no gradient" in feedback.verdict(exercise, lambda a, b: a.detach() * b, generator)
+    assert "in place" in feedback.verdict(exercise, lambda a, b: a.mul_(b), generator)
 
 
 def test_tiny_numbers_are_compared_by_their_own_size():
     tiny = TOY._replace(truth=lambda x, t: 1e-12 * x, mistakes={})
-    assert "✓" in exercises.verdict(tiny, lambda x, t: 0 * x, torch.Generator())
+    assert "✓" in feedback.verdict(tiny, lambda x, t: 0 * x, torch.Generator())
     tiny = tiny._replace(relative=True)
-    assert "✗" in exercises.verdict(tiny, lambda x, t: 2e-12 * x, torch.Generator())
+    assert "✗" in feedback.verdict(tiny, lambda x, t: 2e-12 * x, torch.Generator())
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this platform has no alarm")
@@ -264,7 +266,7 @@ def test_an_endless_loop_is_stopped_and_the_clock_put_back(monkeypatch):
         (endless, "Your function was still running after 0.1 s: does a loop never end?"),
         (double, "✓"),
     ):
-        assert text in exercises.verdict(TOY, answer, torch.Generator())
+        assert text in feedback.verdict(TOY, answer, torch.Generator())
         assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
         assert signal.getsignal(signal.SIGALRM) == before
 
@@ -273,7 +275,7 @@ def test_outside_the_main_thread_nothing_is_timed():
     verdicts = []
 
     def work():
-        verdicts.append(exercises.verdict(TOY, double, torch.Generator()))
+        verdicts.append(feedback.verdict(TOY, double, torch.Generator()))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -285,7 +287,7 @@ def test_an_answer_is_checked_on_every_device(device):
     def only_elsewhere(x, t):
         return double(x, t) + (x.device.type == device.type)
 
-    assert "✗" in exercises.verdict(TOY, only_elsewhere, torch.Generator())
+    assert "✗" in feedback.verdict(TOY, only_elsewhere, torch.Generator())
 
 
 def test_float64_does_not_go_to_mps():
@@ -300,9 +302,9 @@ def test_float64_does_not_go_to_mps():
 @pytest.fixture
 def shown(monkeypatch):
     bundles = []
-    monkeypatch.setattr(exercises, "display", lambda data, raw: bundles.append(data))
-    monkeypatch.setattr(exercises, "_shown", exercises.Counter())
-    monkeypatch.setattr(exercises, "find", {"00.1": TOY}.__getitem__)
+    monkeypatch.setattr(plotting, "display", lambda data, raw: bundles.append(data))
+    monkeypatch.setattr(feedback, "_shown", feedback.Counter())
+    monkeypatch.setattr(feedback, "find", {"00.1": TOY}.__getitem__)
     return bundles
 
 
@@ -311,7 +313,7 @@ def test_a_verdict_is_told_by_symbol_text_and_colour(shown):
         lab.check("00.1", answer)
         assert shown[-1]["text/plain"].startswith(symbol)
         assert symbol in shown[-1]["text/html"]
-        assert exercises.COLOURS[symbol] in shown[-1]["text/html"]
+        assert plotting.COLOURS[symbol] in shown[-1]["text/html"]
 
 
 def test_a_verdict_is_escaped(shown):

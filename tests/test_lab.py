@@ -11,7 +11,7 @@ import torch
 from matplotlib import pyplot
 from PIL import Image
 
-from diffusion_core import lab
+import diffusion_lab as lab
 
 
 def explorer(update=None, **options):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_core import lab
-from diffusion_core.lab import bank, exercises, museum
-from diffusion_core.lab.museum import exhibits, ledgers, walks
+import diffusion_lab as lab
+from diffusion_lab import exercises, feedback, museum
+from diffusion_lab.museum import exhibits, ledgers, walks
 
 ANSWERS = runpy.run_path(str(Path(__file__).parent / "answers" / "lesson_14.py"))
 EVERY = pytest.mark.parametrize("number", museum.EXHIBITS)
@@ -19,12 +19,12 @@ EVERY = pytest.mark.parametrize("number", museum.EXHIBITS)
 def mended(number):
     """Return the mended versions: that of the package, and those written in other words."""
     name = f"14.{number}"
-    return [bank.find(name).truth, *ANSWERS["RIGHT"][name]]
+    return [exercises.find(name).truth, *ANSWERS["RIGHT"][name]]
 
 
 def test_there_are_twelve_and_each_has_an_exercise():
     assert list(museum.EXHIBITS) == list(range(1, 13))
-    assert list(bank.lesson("14")) == [f"14.{number}" for number in museum.EXHIBITS]
+    assert list(exercises.lesson("14")) == [f"14.{number}" for number in museum.EXHIBITS]
 
 
 @EVERY
@@ -54,7 +54,7 @@ def test_readings_are_far_from_the_edge_of_what_is_allowed(number):
 def test_the_exhibit_is_short_silent_and_found_out_by_its_exercise(number, recwarn):
     function = museum.EXHIBITS[number].function
     assert len(inspect.getsource(function).splitlines()) <= 15
-    verdict = exercises.verdict(bank.find(f"14.{number}"), function, torch.Generator())
+    verdict = feedback.verdict(exercises.find(f"14.{number}"), function, torch.Generator())
     assert verdict.startswith("✗ Not yet. This is the exhibit itself: ")
     assert not recwarn.list
 

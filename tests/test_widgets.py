@@ -15,7 +15,7 @@ import torch
 from matplotlib import pyplot
 from PIL import Image
 
-from diffusion_core import lab
+import diffusion_lab as lab
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
 import build_notebooks as build

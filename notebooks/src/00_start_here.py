@@ -16,7 +16,8 @@
 import torch
 
 import diffusion_core as dc
-from diffusion_core import data, judge, lab, pretrained
+import diffusion_lab as lab
+from diffusion_core import data, judge, pretrained
 
 device = dc.default_device()
 rng = torch.Generator().manual_seed(0)

@@ -17,7 +17,7 @@ import math
 import torch
 
 import diffusion_core as dc
-from diffusion_core import lab
+import diffusion_lab as lab
 
 rng = torch.Generator().manual_seed(0)
 torch.set_default_dtype(torch.float64)  # the checks below compare many digits

@@ -19,7 +19,8 @@ from itertools import pairwise
 import torch
 
 import diffusion_core as dc
-from diffusion_core import data, lab, pretrained, toys
+import diffusion_lab as lab
+from diffusion_core import data, pretrained, toys
 
 warnings.simplefilter("ignore", dc.PriorGapWarning)  # section 10 says what is silenced
 rng = torch.Generator().manual_seed(0)

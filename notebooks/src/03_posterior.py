@@ -18,7 +18,7 @@ import warnings
 import torch
 
 import diffusion_core as dc
-from diffusion_core import lab
+import diffusion_lab as lab
 
 warnings.simplefilter("ignore", dc.PriorGapWarning)  # some schedules here stop early, on purpose
 rng = torch.Generator().manual_seed(0)

@@ -18,7 +18,8 @@ import warnings
 import torch
 
 import diffusion_core as dc
-from diffusion_core import lab, nets, toys
+import diffusion_lab as lab
+from diffusion_core import nets, toys
 
 warnings.simplefilter("ignore", dc.PriorGapWarning)  # cut-off schedules are used here on purpose
 rng = torch.Generator().manual_seed(0)

@@ -18,7 +18,8 @@ from functools import cache, partial
 import torch
 
 import diffusion_core as dc
-from diffusion_core import lab, metrics, toys
+import diffusion_lab as lab
+from diffusion_core import metrics, toys
 from diffusion_core.nets import MLP
 
 rng = torch.Generator().manual_seed(0)

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 
 import diffusion_core as dc
-from diffusion_core import data, judge, lab, metrics, nets, pretrained
+import diffusion_lab as lab
+from diffusion_core import data, judge, metrics, nets, pretrained
 
 device = dc.default_device()
 rng = torch.Generator().manual_seed(0)

@@ -16,11 +16,12 @@ import torch
 from matplotlib.patches import Rectangle
 
 import diffusion_core as dc
-from diffusion_core import lab, metrics
-from diffusion_core.lab import museum
-from diffusion_core.lab.museum import exhibits, instruments, ledgers, walks
-from diffusion_core.lab.museum.readings import quiet
+import diffusion_lab as lab
+from diffusion_core import metrics
 from diffusion_core.nets import timestep_embedding
+from diffusion_lab import museum
+from diffusion_lab.museum import exhibits, instruments, ledgers, walks
+from diffusion_lab.museum.readings import quiet
 
 torch.set_num_threads(1)  # so that sums repeat to the last digit; nothing here is large
 

@@ -5,7 +5,7 @@ import math
 import torch
 
 import diffusion_core as dc
-from diffusion_core.lab.museum import exhibits
+from diffusion_lab.museum import exhibits
 
 
 def straight(first, last, T):

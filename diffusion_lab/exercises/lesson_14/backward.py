@@ -5,9 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from ....gaussian import Gaussian
-from ....process import p_step, q_posterior, x0_from_eps
-from ....schedules import NoiseSchedule, schedule_from_alpha_bars
+from diffusion_core.gaussian import Gaussian
+from diffusion_core.predictions import x0_from_eps
+from diffusion_core.process import p_step, q_posterior
+from diffusion_core.schedules import NoiseSchedule, schedule_from_alpha_bars
+
 from ...museum import exhibits
 from ..exercise import Exercise
 from .forward import steps

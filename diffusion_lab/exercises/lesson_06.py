@@ -3,7 +3,8 @@
 import torch
 from torch import Generator, Tensor, nn
 
-from ... import process, samplers, schedules
+from diffusion_core import predictions, samplers, schedules
+
 from .exercise import Exercise, draw_alpha_bars
 
 DTYPES = (torch.float64, torch.float32)
@@ -11,7 +12,7 @@ DTYPES = (torch.float64, torch.float32)
 
 def _x0_of(x_t: Tensor, v: Tensor, alpha_bar_t: Tensor) -> Tensor:
     schedule = schedules.schedule_from_alpha_bars(alpha_bar_t)
-    return process.x0_from_v(schedule, x_t, v, torch.arange(1, len(x_t) + 1))
+    return predictions.x0_from_v(schedule, x_t, v, torch.arange(1, len(x_t) + 1))
 
 
 def _pictures(generator: Generator) -> list[tuple]:
@@ -53,7 +54,7 @@ def _clipped_step(x_t: Tensor, v: Tensor, alpha_bar_t: float, alpha_bar_s: float
     kept = [bar for bar in (alpha_bar_s, alpha_bar_t) if bar < 1]  # a schedule adds row 0 itself
     schedule = schedules.schedule_from_alpha_bars(torch.tensor(kept, dtype=torch.float64))
     exact, exact_v, t = x_t.cpu().double(), v.cpu().double(), len(kept)
-    eps_model = process.eps_model_from_v(schedule, lambda x_t, t: exact_v)
+    eps_model = predictions.eps_model_from_v(schedule, lambda x_t, t: exact_v)
     return samplers.ddim_step(schedule, eps_model, exact, t, t - 1, clip=(-1, 1)).x_t.to(x_t)
 
 

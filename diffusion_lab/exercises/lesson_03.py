@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from ...process import q_posterior
-from ...schedules import NoiseSchedule, schedule_from_alpha_bars, vp_schedule
+from diffusion_core.process import q_posterior
+from diffusion_core.schedules import NoiseSchedule, schedule_from_alpha_bars, vp_schedule
+
 from .exercise import Exercise
 
 DTYPES = (torch.float64, torch.float32)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...elbo import ElboTerms
-from ...process import p_step, x0_from_eps
-from ...schedules import NoiseSchedule
+from diffusion_core.elbo import ElboTerms
+from diffusion_core.predictions import x0_from_eps
+from diffusion_core.process import p_step
+from diffusion_core.schedules import NoiseSchedule
 
 
 def straight_betas(T: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from ..calling import Stopped, call
-from ..exercises import say
+from ..plotting import say
 from . import exhibits, instruments, ledgers, walks
 from .names import NAMES
 from .readings import Reading

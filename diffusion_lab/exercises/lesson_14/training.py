@@ -7,9 +7,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from ....losses import draw_t
-from ....nets import timestep_embedding
-from ....schedules import vp_schedule
+from diffusion_core.losses import draw_t
+from diffusion_core.nets import timestep_embedding
+from diffusion_core.schedules import vp_schedule
+
 from ...museum import exhibits
 from ..exercise import Exercise
 

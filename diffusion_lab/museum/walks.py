@@ -9,10 +9,11 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
-from ... import metrics
-from ...mixtures import Mixture, diffuse, mixture, mixture_eps_model, mixture_sample
-from ...samplers import ddim_step
-from ...schedules import NoiseSchedule, vp_schedule
+from diffusion_core import metrics
+from diffusion_core.mixtures import Mixture, diffuse, mixture, mixture_eps_model, mixture_sample
+from diffusion_core.samplers import ddim_step
+from diffusion_core.schedules import NoiseSchedule, vp_schedule
+
 from .readings import ONE, Reading
 
 POINTS = 400  # in a cloud

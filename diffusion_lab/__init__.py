@@ -1,7 +1,8 @@
 """What a lesson shows: figures, widgets, exercises. The only part that imports matplotlib."""
 
-from ..training import is_short_run
-from .exercises import check, hint
+from diffusion_core.training import is_short_run
+
+from .feedback import check, hint
 from .plotting import (
     BLACK,
     BLUE,

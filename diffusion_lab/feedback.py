@@ -1,6 +1,5 @@
 """Exercises that answer: not attempted, right, which mistake it looks like, or how it differs."""
 
-import html
 import inspect
 import secrets
 import warnings
@@ -8,16 +7,15 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
-from IPython.display import display
 from torch import Tensor
 
-from ..devices import available_devices
-from .bank import Exercise, find
+from diffusion_core.devices import available_devices
+
 from .calling import Stopped, call, copied, gradients, mapped, on, tensors
 from .compare import TYPED_RTOL, Tolerance, difference, misplaced, rtol_of
-from .plotting import BLUE, GREEN, RED
+from .exercises import Exercise, find
+from .plotting import say
 
-COLOURS = {"✓": GREEN, "✗": RED, "○": BLUE}
 NOT_ATTEMPTED = (
     "○ Not attempted yet: your answer is None. Write your lines in the cell above "
     "(a function ends with `return`) and run both cells."
@@ -156,10 +154,3 @@ def _description(truth: Callable, case: tuple) -> str:
             parts.append(f"{name} = {value:.4g}")
     devices = {str(x.device) for x in tensors(case)} - {"cpu"}
     return f" This was with {', '.join(parts + sorted(devices))}." if parts else ""
-
-
-def say(text: str) -> None:
-    """Show a sentence that begins with ✓, ✗ or ○, in the colour of that sign."""
-    style = f"border-left: 4px solid {COLOURS[text[0]]}; padding-left: 0.6em"
-    page = f'<p role="status" style="{style}">{html.escape(text, quote=False)}</p>'
-    display({"text/plain": text, "text/html": page}, raw=True)

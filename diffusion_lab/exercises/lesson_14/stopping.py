@@ -3,7 +3,8 @@
 import torch
 from torch import Generator
 
-from ....samplers import even_taus
+from diffusion_core.samplers import even_taus
+
 from ...museum import exhibits
 from ..exercise import Exercise
 

@@ -8,12 +8,14 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from ...decoders import gaussian_decoder
-from ...elbo import ElboTerms, elbo_terms
-from ...gaussian import Gaussian
-from ...mixtures import mixture_eps_model
-from ...process import p_step, x0_from_eps
-from ...schedules import NoiseSchedule, linear_schedule
+from diffusion_core.decoders import gaussian_decoder
+from diffusion_core.elbo import ElboTerms, elbo_terms
+from diffusion_core.gaussian import Gaussian
+from diffusion_core.mixtures import mixture_eps_model
+from diffusion_core.predictions import x0_from_eps
+from diffusion_core.process import p_step
+from diffusion_core.schedules import NoiseSchedule, linear_schedule
+
 from .readings import ONE, Reading, quiet
 from .walks import BELL
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from ...schedules import NoiseSchedule, PriorGapWarning
+from diffusion_core.schedules import NoiseSchedule, PriorGapWarning
 
 ONE = torch.ones(1, 1, dtype=torch.float64)
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from .gaussian import standard_normal
-from .process import Model, q_sample
+from .predictions import Model
+from .process import q_sample
 from .schedules import NoiseSchedule
 
 

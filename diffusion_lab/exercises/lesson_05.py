@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from ... import mixtures, process, schedules
+from diffusion_core import mixtures, predictions, process, schedules
+
 from .exercise import Exercise, draw_alpha_bars
 
 DTYPES = (torch.float64, torch.float32)
@@ -14,7 +15,7 @@ SCHEDULE = schedules.vp_schedule(200)  # that of the lesson
 
 def _guess_x0(x_t: Tensor, eps_hat: Tensor, alpha_bar_t: Tensor) -> Tensor:
     schedule = schedules.schedule_from_alpha_bars(alpha_bar_t)
-    return process.x0_from_eps(schedule, x_t, eps_hat, torch.arange(1, len(x_t) + 1))
+    return predictions.x0_from_eps(schedule, x_t, eps_hat, torch.arange(1, len(x_t) + 1))
 
 
 def _guesses(generator: Generator) -> list[tuple]:
@@ -27,7 +28,7 @@ def _guesses(generator: Generator) -> list[tuple]:
 
 
 def _step_mean(x_t: Tensor, eps_hat: Tensor, t: int) -> Tensor:
-    x0_hat = process.x0_from_eps(SCHEDULE, x_t, eps_hat, t)
+    x0_hat = predictions.x0_from_eps(SCHEDULE, x_t, eps_hat, t)
     return process.p_step(SCHEDULE, x_t, x0_hat, t).mean
 
 
@@ -123,7 +124,7 @@ EXERCISES = {
             "You divided by alpha_t. Formula (11) has its root.": _mean(kept=lambda t: ALPHAS[t]),
             "The factor 1 / sqrt(alpha_t) is missing.": _mean(kept=lambda t: 1),
             "This is the estimate of x_0, all the way back. One step is asked.": (
-                lambda x_t, eps_hat, t: process.x0_from_eps(SCHEDULE, x_t, eps_hat, t)
+                lambda x_t, eps_hat, t: predictions.x0_from_eps(SCHEDULE, x_t, eps_hat, t)
             ),
             "You used 1 - alpha_t where (11) has 1 - alpha_bar_t.": _mean(
                 lambda t: BETAS[t].sqrt()

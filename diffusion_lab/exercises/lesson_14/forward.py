@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from ....process import q_step
-from ....schedules import NoiseSchedule, linear_schedule, vp_schedule
+from diffusion_core.process import q_step
+from diffusion_core.schedules import NoiseSchedule, linear_schedule, vp_schedule
+
 from ...museum import exhibits
 from ...museum.readings import quiet
 from ..exercise import Exercise

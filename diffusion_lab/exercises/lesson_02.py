@@ -7,7 +7,8 @@ from itertools import count
 import torch
 from torch import Generator, Tensor
 
-from ... import mixtures, process, schedules
+from diffusion_core import mixtures, process, schedules
+
 from .exercise import Exercise, draw_alpha_bars
 
 DTYPES = (torch.float64, torch.float32)

@@ -7,9 +7,10 @@ import torch
 from torch import Generator, Tensor
 from torch.special import ndtr
 
-from ....decoders import discretized_decoder
-from ....elbo import ElboTerms
-from ....gaussian import Gaussian
+from diffusion_core.decoders import discretized_decoder
+from diffusion_core.elbo import ElboTerms
+from diffusion_core.gaussian import Gaussian
+
 from ...museum import exhibits
 from ..exercise import Exercise
 

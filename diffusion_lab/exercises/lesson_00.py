@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from ...process import q_marginal, q_sample
-from ...schedules import schedule_from_alpha_bars
+from diffusion_core.process import q_marginal, q_sample
+from diffusion_core.schedules import schedule_from_alpha_bars
+
 from .exercise import Exercise, draw_alpha_bars
 
 KEPT, SPREAD = 0.36, 0.5  # alpha_bar_t, and the standard deviation of the pixels of x_0

@@ -1,6 +1,7 @@
 """Figures for lessons: drawn without pyplot, shown with a sentence that says what they show."""
 
 import base64
+import html
 import inspect
 import struct
 import textwrap
@@ -23,6 +24,7 @@ from torch import Tensor
 BLACK, BLUE, ORANGE, GREEN, PINK, SKY, RED = (
     "#000000 #0072B2 #E69F00 #009E73 #CC79A7 #56B4E9 #D55E00".split()
 )
+COLOURS = {"✓": GREEN, "✗": RED, "○": BLUE}  # of what begins with these signs
 matplotlib.rcParams.update(
     {
         "axes.prop_cycle": matplotlib.cycler(
@@ -62,6 +64,13 @@ def show_source(*functions: Callable) -> None:
     names = ", ".join(f"{f.__module__}.{f.__qualname__}" for f in functions)
     markdown = f"`{names}`\n\n```python\n{code}\n```"
     display({"text/markdown": markdown, "text/plain": code}, raw=True)
+
+
+def say(text: str) -> None:
+    """Show a sentence that begins with ✓, ✗ or ○, in the colour of that sign."""
+    style = f"border-left: 4px solid {COLOURS[text[0]]}; padding-left: 0.6em"
+    page = f'<p role="status" style="{style}">{html.escape(text, quote=False)}</p>'
+    display({"text/plain": text, "text/html": page}, raw=True)
 
 
 def png(canvas: FigureCanvasAgg) -> bytes:

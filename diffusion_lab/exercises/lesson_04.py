@@ -7,10 +7,11 @@ from itertools import product
 import torch
 from torch import Generator, Tensor
 
-from ...gaussian import Gaussian, kl_divergence
-from ...process import q_marginal
-from ...schedules import NoiseSchedule, schedule_from_alpha_bars
-from ...weights import best_variances, eps_weights
+from diffusion_core.elbo_weights import best_variances, eps_weights
+from diffusion_core.gaussian import Gaussian, kl_divergence
+from diffusion_core.process import q_marginal
+from diffusion_core.schedules import NoiseSchedule, schedule_from_alpha_bars
+
 from .exercise import Exercise
 
 DTYPES = (torch.float64, torch.float32)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from ...schedules import vp_schedule
+from diffusion_core.schedules import vp_schedule
 
 
 class Exercise(NamedTuple):

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from ...schedules import LARGEST_PRIOR_GAP, NoiseSchedule, prior_gap, vp_schedule
+from diffusion_core.schedules import LARGEST_PRIOR_GAP, NoiseSchedule, prior_gap, vp_schedule
+
 from .readings import ONE, Reading, quiet
 
 
