@@ -18,24 +18,30 @@ export MALLOC_TRIM_THRESHOLD_ = 2147483647
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lab test unit lessons browser build lint bench plant train-judge train-mnist clean
+.PHONY: help setup lab test unit lessons browser build lint core bench plant train-judge train-mnist clean
+.PHONY: .venv .venv/.installed-lab .venv/.installed-test
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
 		printf 'make %-12s %s\n' "$$name" "$$text"; done
 
-setup: ## create .venv and install, if missing or stale (the others do this first)
+setup: .venv/.installed-test ## create .venv and install, if missing or stale (the others do this first)
+
+.venv:
 	@$(PLACE) | cmp -s - .venv/.place || { \
 		"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 			echo 'Python 3.11 or newer is needed, as in: make lab PYTHON=python3.11' >&2; exit 1; }; \
 		echo 'Creating .venv: some minutes, once.'; \
 		"$(PYTHON)" -m venv --clear .venv && $(PLACE) > .venv/.place; }
-	@$(NEEDS) | cmp -s - .venv/.installed || { \
-		rm -f .venv/.installed; \
-		$(PY) -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[test]' && \
-		$(NEEDS) > .venv/.installed; }
 
-lab: setup ## open JupyterLab at the first lesson, in your own copy of the lessons (work/)
+# One stamp for each extra of pyproject.toml; what `test` installs holds what `lab` needs.
+.venv/.installed-lab .venv/.installed-test: .venv
+	@$(NEEDS) | cmp -s - .venv/.installed-test || $(NEEDS) | cmp -s - $@ || { \
+		rm -f .venv/.installed-lab .venv/.installed-test; \
+		$(PY) -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[$(@:.venv/.installed-%=%)]' && \
+		$(NEEDS) > $@; }
+
+lab: .venv/.installed-lab ## open JupyterLab at the first lesson, in your own copy of the lessons (work/)
 	@$(PY) scripts/working_copy.py
 	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
 		--LabApp.default_url=/lab/tree/work/$(notdir $(FIRST)) $(AS_ROOT) $(LAB_ARGS)
@@ -60,16 +66,19 @@ lint: setup ## check style and formatting
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
+core: .venv ## install the core alone, elsewhere, and run README's program with it (needs a network)
+	$(PY) scripts/check_core.py $(CONSTRAINTS)
+
 bench: setup ## run the benchmarks, one after the other
 	@for file in benchmarks/*.py; do echo "$$file" && $(PY) "$$file" || exit 1; done
 
 plant: setup ## plant a mistake for each equation; its test must go red
 	$(PY) scripts/plant_mistakes.py
 
-train-judge: setup ## train the judge of digits (some minutes), then renew its hash in pretrained.py
+train-judge: .venv/.installed-lab ## train the judge of digits (some minutes), then renew its hash in pretrained.py
 	$(PY) scripts/train_judge.py
 
-train-mnist: setup ## train the digits that come with the course (half an hour on two cores); goes on where it stopped
+train-mnist: .venv/.installed-lab ## train the digits that come with the course (half an hour on two cores); goes on where it stopped
 	$(PY) scripts/train_mnist.py
 
 clean: ## remove .venv and caches

@@ -25,7 +25,7 @@ def learn(toy: str, schedule: dc.NoiseSchedule) -> tuple[dc.EMA, float]:
     ema = dc.EMA(model, decay=0.998)
     batches = (toys.toy_2d(toy, 512, generator=rng) for _ in iter(int, 1))
     loss = partial(dc.eps_loss, schedule, generator=rng)
-    history = dc.train(model, loss, batches, steps=4000, seconds=30, lr=2e-3, ema=ema)
+    history = dc.train(model, loss, batches, steps=4000, lr=2e-3, ema=ema)
     return ema, history.seconds
 
 

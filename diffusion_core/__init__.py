@@ -26,10 +26,7 @@ from .mixtures import (
     diffuse,
     mixture,
     mixture_eps_model,
-    mixture_log_prob,
     mixture_reverse,
-    mixture_sample,
-    mixture_score,
     prior_kl,
 )
 from .predictions import (
@@ -103,10 +100,7 @@ __all__ = [
     "log_ratio_telescoped",
     "mixture",
     "mixture_eps_model",
-    "mixture_log_prob",
     "mixture_reverse",
-    "mixture_sample",
-    "mixture_score",
     "p_step",
     "prior_gap",
     "prior_kl",

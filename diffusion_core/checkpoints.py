@@ -54,7 +54,7 @@ def _check_fits(path: str | Path, model: nn.Module, weights: dict) -> None:
     found = {name: tuple(w.shape) for name, w in weights.items()}
     if wanted != found:
         names = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
-        raise ValueError(f"{path} does not fit this model: {', '.join(names[:5])} differ")
+        raise ValueError(f"{path} must have the model's names and shapes, got others: {names[:5]}")
 
 
 def save_run(
@@ -77,7 +77,7 @@ def load_run(
     """
     parts, state = {"model": {}, "ema": {}}, {}
     for key, tensor in load_file(path).items():
-        part, name = key.split(".", 1)
+        part, _, name = key.partition(".")
         if part == "optimizer":
             i, moment = name.split(".")
             state.setdefault(int(i), {})[moment] = tensor

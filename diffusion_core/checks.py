@@ -1,48 +1,61 @@
 """What every function asks of its arguments, said once and in whole sentences."""
 
+import math
+
 import torch
 from torch import Tensor
+
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def check_alike(**tensors: Tensor) -> None:
+    """Refuse what is no floating-point tensor (B, ...), or is not like the first of them."""
+    (first, like), *_ = tensors.items()
+    for name, x in tensors.items():
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            raise TypeError(f"{name} must be a floating-point torch.Tensor, got {kind(x)}")
+        if x.ndim == 0 or x.numel() == 0:
+            raise ValueError(f"{name} must hold at least one example (B, ...), got {kind(x)}")
+        if x.shape != like.shape or x.dtype != like.dtype or x.device != like.device:
+            error = ValueError if x.shape != like.shape else TypeError
+            raise error(f"{name} must be like {first}, {kind(like)}, got {kind(x)}")
+
+
+def check_finite(result: Tensor, **inputs: Tensor) -> Tensor:
+    """Return a result that is finite; else say which input is not. One sum, if all is well."""
+    if not math.isfinite(result.sum().item()) and not result.isfinite().all():
+        bad = [name for name, x in inputs.items() if not x.isfinite().all()]
+        names = " and ".join(bad or [f"{name} (too large for {result.dtype})" for name in inputs])
+        raise ValueError(f"{names} must hold finite numbers, got NaN or infinity")
+    return result
 
 
 def check_data(name: str, x: Tensor) -> None:
     """Refuse what is not a floating-point batch (B, ...) of finite numbers."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}")
-    if x.ndim == 0 or x.numel() == 0:
-        raise ValueError(f"{name} must hold at least one example (B, ...), got {tuple(x.shape)}")
-    # A sum shows NaN and infinity in a tenth of the time; but a sum of finite numbers can overflow.
-    if not x.sum().isfinite() and not x.isfinite().all():
-        raise ValueError(f"{name} must hold finite numbers, got NaN or infinity")
+    check_alike(**{name: x})
+    check_finite(x, **{name: x})
 
 
 def check_like(name: str, x: Tensor, like_name: str, like: Tensor) -> None:
     """Refuse an x whose shape, dtype or device differs from that of `like`; check x as data."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
-    for what in ("shape", "dtype", "device"):
-        given, wanted = getattr(x, what), getattr(like, what)
-        if given != wanted:
-            error = ValueError if what == "shape" else TypeError
-            raise error(f"{name} must have the {what} of {like_name}, {wanted}, got {given}")
-    check_data(name, x)
+    check_alike(**{like_name: like, name: x})
+    check_finite(x, **{name: x})
 
 
-def check_t(t: Tensor | int, x: Tensor, T: int, *, lowest: int = 0) -> Tensor:
-    """Return t as int64 on the CPU, one number for each example of x or one for all."""
-    if isinstance(t, bool) or not isinstance(t, int | Tensor):
-        raise TypeError(f"t must be an int or an integer tensor, got {type(t).__name__}")
-    t = torch.as_tensor(t)
-    if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
-        raise TypeError(f"t must hold integers, got {t.dtype}")
-    if t.ndim > 1 or (t.ndim == 1 and len(t) != len(x)):
-        raise ValueError(f"t must be one integer or have shape ({len(x)},), got {tuple(t.shape)}")
-    t = t.detach().to("cpu", torch.int64)
-    if t.min() < lowest or t.max() > T:
-        given = f"{int(t.min())}..{int(t.max())}" if t.ndim else f"{int(t)}"
-        why = " (t = 0 is clean data, a noisy state is needed here)" if lowest == 1 else ""
-        raise ValueError(f"t must lie in {lowest}..{T}{why}, got {given}")
+def check_t(t: Tensor | int, x: Tensor, T: int, *, lowest: int = 0) -> Tensor | int:
+    """Return t as an int, or as int64 on the CPU with one number for each example of x."""
+    if isinstance(t, Tensor) and t.dtype in INTEGERS:
+        if t.ndim and t.shape != x.shape[:1]:
+            raise ValueError(f"t must be one integer or have shape ({len(x)},), got {kind(t)}")
+        low, high = (bound.item() for bound in t.aminmax())
+        t = t.to("cpu", torch.int64) if t.ndim else low
+    elif type(t) is int:
+        low = high = t
+    else:
+        raise TypeError(f"t must be an integer or an integer tensor, got {kind(t)}")
+    if low < lowest or high > T:
+        given = low if low == high else f"{low}..{high}"
+        raise ValueError(f"t must lie in {lowest}..{T}, where 0 is clean data, got {given}")
     return t
 
 
@@ -52,3 +65,9 @@ def check_count(name: str, n: int, *, lowest: int = 1) -> None:
         raise TypeError(f"{name} must be an int, got {type(n).__name__}")
     if n < lowest:
         raise ValueError(f"{name} must be at least {lowest}, got {n}")
+
+
+def kind(x: object) -> str:
+    """Return what x is, for a message: a tensor's dtype, shape and device, or the type."""
+    is_tensor = isinstance(x, Tensor)
+    return f"{x.dtype} {tuple(x.shape)} on {x.device}" if is_tensor else type(x).__name__

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pooch
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from .checks import check_count, check_data
 from .download import fetch, refusal, sha256_of
@@ -52,7 +52,7 @@ def mnist(split: str = "train") -> tuple[Tensor, Tensor]:
 
     From the folder DIFFUSION_DATA, where nothing is ever written; if none is named, from the
     user cache, which is filled from a mirror. A file with a wrong sha256 is never used.
-    Errors: DataUnavailable when it cannot be had; ValueError for another split.
+    Raises DataUnavailable when it cannot be had, ValueError for another split.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
@@ -69,7 +69,8 @@ def _read_idx(path: Path, ndim: int) -> np.ndarray:
     start = 4 + 4 * ndim
     shape = np.frombuffer(raw[4:start].ljust(4 * ndim, b"\0"), ">u4").tolist()
     if raw[:4] != bytes([0, 0, 8, ndim]) or len(raw) != start + math.prod(shape):
-        raise ValueError(f"{path} must be an idx file of bytes with {ndim} dimensions")
+        given = f"{len(raw)} bytes, first {list(raw[:4])}"
+        raise ValueError(f"{path} must be an idx file of bytes with {ndim} dimensions, got {given}")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
 
 
@@ -107,7 +108,7 @@ def images(split: str = "train") -> Images:
     """Return MNIST, or scikit-learn's digits and a note to draw into the lesson's first figure.
 
     Shapes as in mnist(); the first 1497 digits are "train", the last 300 "test".
-    Errors: ValueError for another split.
+    Raises ValueError for another split.
     """
     try:
         found = Images(*mnist(split), "MNIST", "")
@@ -138,13 +139,13 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def minibatches(
-    x: Tensor, batch_size: int, *, generator: Generator | None = None
+    x: Tensor, batch_size: int, *, generator: torch.Generator | None = None
 ) -> Iterator[Tensor]:
     """Yield shuffled batches (batch_size, ...) of x (N, ...) without end, epoch by epoch.
 
     Within an epoch no item comes twice; the last N mod batch_size items of its order are left
     out. For several tensors draw batches of torch.arange(N). The order is drawn on the
-    generator's device. Errors: ValueError, TypeError unless 1 <= batch_size <= N.
+    generator's device. Raises ValueError unless 1 <= batch_size <= N, TypeError unless an int.
     """
     check_count("batch_size", batch_size)
     if x.ndim == 0 or len(x) < batch_size:

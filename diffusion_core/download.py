@@ -29,7 +29,7 @@ def fetch(name: str, sha256: str, mirrors: Sequence[str], folder: Path) -> Path:
     Another file of that name becomes NAME.corrupt, with a warning. A download is held in memory
     until it is whole and right, and then moved into place in one step: no process ever finds
     half a file there, or a wrong one.
-    Errors: OSError, which says what happened at each mirror, or to the folder.
+    Raises OSError, which says what happened at each mirror, or to the folder.
     """
     path = folder / name
     found = sha256_of(path)

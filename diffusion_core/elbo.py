@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from .decoders import Decoder
 from .gaussian import Gaussian, kl_divergence
 from .predictions import Model, x0_from_eps
 from .process import p_step, q_marginal, q_posterior, q_sample, q_step
-from .schedules import NoiseSchedule
+from .schedules import NoiseSchedule, reverse_vars
 
 
 class ElboTerms(NamedTuple):
@@ -53,7 +52,7 @@ def elbo_terms(
     x0 (B, ...); float64 x0 gives float64 terms. Source: Ho et al. (2020), equation 5.
     """
     prior = _prior(schedule, x0)
-    reverse = partial(_reverse, schedule, eps_model, variances)
+    reverse = _reverse(schedule, eps_model, variances)
     steps = x0.new_zeros(len(x0), schedule.T + 1)
     with torch.no_grad():
         for t in range(2, schedule.T + 1):
@@ -96,7 +95,7 @@ def elbo_estimate(
     if not given or abs(probs.sum() - 1) > 1e-9:
         raise ValueError("probs must have T+1 rows, 0 in rows 0 and 1, positive after and sum 1")
     total = _prior(schedule, x0)
-    reverse = partial(_reverse, schedule, eps_model, variances)
+    reverse = _reverse(schedule, eps_model, variances)
     with torch.no_grad():
         total = total + _recon(schedule, reverse, x0, decoder, generator)
         device = "cpu" if generator is None else generator.device
@@ -131,60 +130,60 @@ def log_ratio(
     states (T+1, B, ...) as from `q_trajectory`. The mean over q is ELBO(x_0).
     Source: Ho et al. (2020), equation 3.
     """
-    q = [q_step(schedule, states[t - 1], t) for t in range(1, schedule.T + 1)]
-    forward = sum(_log_prob(states[t], q[t - 1]) for t in range(1, schedule.T + 1))
-    return _log_p(schedule, eps_model, states, decoder, variances) - forward
+    steps = range(1, schedule.T + 1)
+    forward = sum(_log_prob(states[t], q_step(schedule, states[t - 1], t)) for t in steps)
+    return _log_p(schedule, eps_model, states, decoder=decoder, variances=variances) - forward
 
 
 def log_ratio_telescoped(
-    schedule: NoiseSchedule,
-    eps_model: Model,
-    states: Tensor,
-    *,
-    decoder: Decoder,
-    variances: Tensor | None = None,
+    schedule: NoiseSchedule, eps_model: Model, states: Tensor, **options
 ) -> Tensor:
-    """Return the same numbers as `log_ratio`, with q written backwards by Bayes' rule.
+    """Return the numbers of `log_ratio`, options as there, with q written backwards by Bayes' rule.
 
     q(x_{1:T} | x_0) = q(x_T | x_0) prod_{t=2..T} q(x_{t-1} | x_t, x_0): the step that turns the
     ELBO into one KL for each t. Source: Ho et al. (2020), appendix A.
     """
-    x0 = states[0]
-    backward = _log_prob(states[-1], q_marginal(schedule, x0, schedule.T))
+    backward = _log_prob(states[-1], q_marginal(schedule, states[0], schedule.T))
     for t in range(2, schedule.T + 1):
-        backward = backward + _log_prob(states[t - 1], q_posterior(schedule, states[t], x0, t))
-    return _log_p(schedule, eps_model, states, decoder, variances) - backward
+        q = q_posterior(schedule, states[t], states[0], t)
+        backward = backward + _log_prob(states[t - 1], q)
+    return _log_p(schedule, eps_model, states, **options) - backward
 
 
 def _log_prob(x: Tensor, p: Gaussian) -> Tensor:
     return p.log_prob(x).flatten(1).sum(1)
 
 
-def _log_p(schedule, eps_model, states: Tensor, decoder: Decoder, variances) -> Tensor:
+def _log_p(schedule, eps_model, states: Tensor, *, decoder: Decoder, variances=None) -> Tensor:
     """Return log p(x_{0:T}) of trajectories."""
-    standard = Gaussian(torch.zeros_like(states[0]), torch.ones_like(states[0]))
-    total = _log_prob(states[-1], standard)
+    reverse = _reverse(schedule, eps_model, variances)
+    total = _log_prob(states[-1], _standard(states[0]))
     for t in range(schedule.T, 0, -1):
-        times = torch.full((states.shape[1],), t, device=states.device)
         with torch.no_grad():
-            p = _reverse(schedule, eps_model, variances, states[t], times)
+            p = reverse(states[t], torch.full((states.shape[1],), t, device=states.device))
         total = total + (_log_prob(states[t - 1], p) if t > 1 else decoder(states[0], p))
     return total
 
 
-def _reverse(schedule, eps_model, variances: Tensor | None, x_t: Tensor, t: Tensor) -> Gaussian:
-    """Return p(x_{t-1} | x_t); at t = 1 its variance is beta_1, whatever the table says."""
-    variances = (schedule.posterior_vars if variances is None else variances).clone()
+def _standard(x: Tensor) -> Gaussian:
+    return Gaussian(torch.zeros_like(x), torch.ones_like(x))
+
+
+def _reverse(schedule, eps_model: Model, variances: Tensor | None) -> Callable[..., Gaussian]:
+    """Return (x_t, t) -> p(x_{t-1} | x_t); at t = 1 its variance is beta_1, not the table's."""
+    variances = reverse_vars(schedule, variances).clone()
     variances[1] = schedule.betas[1]
-    x0_hat = x0_from_eps(schedule, x_t, eps_model(x_t, t), t)
-    return p_step(schedule, x_t, x0_hat, t, variances=variances)
+
+    def reverse(x_t: Tensor, t: Tensor) -> Gaussian:
+        x0_hat = x0_from_eps(schedule, x_t, eps_model(x_t, t), t)
+        return p_step(schedule, x_t, x0_hat, t, variances=variances)
+
+    return reverse
 
 
 def _prior(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
     """Return L_T = KL(q(x_T | x_0) || N(0, I)) for each example."""
-    q = q_marginal(schedule, x0, schedule.T)
-    standard = Gaussian(torch.zeros_like(x0), torch.ones_like(x0))
-    return kl_divergence(q, standard).flatten(1).sum(1)
+    return kl_divergence(q_marginal(schedule, x0, schedule.T), _standard(x0)).flatten(1).sum(1)
 
 
 def _step_kl(schedule, reverse: Callable, x0: Tensor, t: Tensor, generator) -> Tensor:

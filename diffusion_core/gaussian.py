@@ -15,7 +15,7 @@ def standard_normal(like: Tensor, generator: torch.Generator | None = None) -> T
     The draw is made on the generator's own device and then moved, so one seed gives
     the same numbers wherever `like` lives.
     """
-    device = like.device if generator is None else generator.device
+    device = (generator or like).device
     eps = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=device)
     return eps.to(like.device)
 

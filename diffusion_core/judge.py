@@ -29,7 +29,7 @@ def judge_images(judge: Classifier, x: Tensor, real: Tensor) -> Verdict:
     A collapsed sampler can be confident everywhere, so read `confident` with `shares`; and read
     `frechet` as a multiple of `frechet_floor` at the same n (2 000 or more).
     """
-    features, real_features = (_features(judge, images) for images in (x, real))
+    features, real_features = _features(judge, "x", x), _features(judge, "real", real)
     with torch.no_grad():
         probabilities = judge.to_logits(features).softmax(1)
     highest, digit = probabilities.max(1)
@@ -43,7 +43,7 @@ def frechet_floor(
 ) -> float:
     """Return the mean Frechet distance of n real training images to `real`, over 20 draws."""
     check_count("n", n, lowest=2)
-    features, target = _features(judge, train), _features(judge, real)
+    features, target = _features(judge, "train", train), _features(judge, "real", real)
     draws = [torch.randperm(len(train), generator=generator)[:n] for _ in range(20)]
     return sum(frechet_distance(features[d.to(features.device)], target) for d in draws) / 20
 
@@ -58,7 +58,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     for name, features in (("x", x), ("y", y)):
         check_data(name, features)
         if features.ndim != 2 or len(features) < 2:
-            raise ValueError(f"{name} must be (n, d) with n >= 2, got {tuple(features.shape)}")
+            raise ValueError(f"{name} must have shape (n, d), n >= 2, got {tuple(features.shape)}")
     x, y = x.detach().double().cpu(), y.detach().double().cpu()
     cov_x, cov_y = (torch.atleast_2d(features.T.cov()) for features in (x, y))
     values, vectors = torch.linalg.eigh(cov_x)
@@ -77,9 +77,9 @@ def nearest_distances(x: Tensor, train: Tensor) -> Tensor:
     return torch.cat([torch.cdist(part, flat).min(1).values for part in x.flatten(1).split(256)])
 
 
-def _features(judge: Classifier, x: Tensor) -> Tensor:
+def _features(judge: Classifier, name: str, x: Tensor) -> Tensor:
     """Return the features of images, in evaluation mode, a thousand images at a time."""
-    check_data("images", x)
+    check_data(name, x)
     device = next(judge.parameters()).device
     with torch.no_grad():
         return torch.cat([judge.eval().features(part.to(device)) for part in x.split(1000)])

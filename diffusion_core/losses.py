@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .checks import check_data
+from .checks import check_alike
 from .gaussian import standard_normal
 from .predictions import v_target
 from .process import q_sample
@@ -12,8 +12,8 @@ from .schedules import NoiseSchedule
 
 def draw_t(schedule: NoiseSchedule, x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Draw t uniformly from 1..T, T included, one for each example: int64 (B,)."""
-    check_data("x0", x0)
-    device = x0.device if generator is None else generator.device
+    check_alike(x0=x0)
+    device = (generator or x0).device
     t = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=device)
     return t.to(x0.device)
 

@@ -3,6 +3,7 @@
 All distances are V-statistics, those of the empirical distributions themselves: every pair
 counts, a sample's pair with itself included. So a set is at distance 0 from itself, and two
 fresh real sets at a small positive one, the floor. Report multiples of it.
+The Frechet distance of digits, by a classifier's features, is in judge.py.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from .checks import check_count, check_data
 
@@ -39,7 +40,8 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     """Return the energy distance of samples x (n, d) and y (m, d), in the units of the data.
 
     D^2 = 2 E|X - Y| - E|X - X'| - E|Y - Y'|, and D, a 0-d float64 tensor, is returned.
-    Errors: ValueError, TypeError for other shapes, an empty set, NaN, two dtypes or devices.
+    Raises ValueError for other shapes, an empty set or NaN, TypeError where x and y are not
+    floating-point tensors of one dtype and device.
     Source: Szekely and Rizzo, Energy statistics (2013).
     """
     x, y = _pair(x, y)
@@ -52,7 +54,7 @@ def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] = BANDWIDTHS) -> Tenso
 
     MMD^2 = E k(X, X') + E k(Y, Y') - 2 E k(X, Y), k the mean over bandwidths b of
     exp(-|x - y|^2 / (2 b^2)), fixed, so that numbers compare; for 2-D data of unit variance.
-    Errors: as energy_distance; ValueError unless bandwidths are positive.
+    Raises as energy_distance, and ValueError unless bandwidths are positive.
     Source: Gretton et al., A kernel two-sample test (2012), equation 5.
     """
     x, y = _pair(x, y)
@@ -68,14 +70,14 @@ def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] = BANDWIDTHS) -> Tenso
 
 
 def sliced_wasserstein(
-    x: Tensor, y: Tensor, n_projections: int = 128, *, generator: Generator | None = None
+    x: Tensor, y: Tensor, n_projections: int = 128, *, generator: torch.Generator | None = None
 ) -> Tensor:
     """Return the sliced 2-Wasserstein distance of x (n, d) and y (m, d), in the data's units.
 
     SW^2 = mean over unit vectors u of int_0^1 (F_x^-1(q) - F_y^-1(q))^2 dq, F^-1 the quantiles
     of the samples along u; exact for n != m too. For d = 2 the u are n_projections evenly
     spaced angles, for d = 1 there is one; else they are drawn at random from the generator.
-    Errors: as energy_distance; ValueError for n_projections below 1.
+    Raises as energy_distance, ValueError for n_projections below 1, TypeError unless an int.
     Source: Bonneel et al., Sliced and Radon Wasserstein barycenters (2015).
     """
     x, y = _pair(x, y)
@@ -95,7 +97,8 @@ def mode_coverage(samples: Tensor, centres: Tensor, radius: float) -> ModeCovera
     """Return which share of samples (n, d) is at each of the centres (K, d), and at none.
 
     A sample is at its nearest centre, if that is at most `radius` away (the data's units).
-    Errors: ValueError, TypeError for other shapes, empty sets, NaN, a radius not above 0.
+    Raises ValueError for other shapes, empty sets, NaN or a radius not above 0, TypeError where
+    samples or centres are not floating-point tensors.
     """
     if not 0 < radius < math.inf:
         raise ValueError(f"radius must be a positive number, got {radius}")
@@ -111,17 +114,13 @@ def mode_coverage(samples: Tensor, centres: Tensor, radius: float) -> ModeCovera
 
 
 def floor(
-    distance: Distance,
-    sample_real: Callable[[int], Tensor],
-    n: int,
-    *,
-    pairs: int = 20,
+    distance: Distance, sample_real: Callable[[int], Tensor], n: int, *, pairs: int = 20
 ) -> Floor:
     """Return what `distance` gives for two sets of n real samples: what no model can beat.
 
     The mean and the standard deviation (pairs - 1 in its denominator) over `pairs` pairs of
     sets; sample_real(n) draws a fresh set each time.
-    Errors: ValueError, TypeError for n below 1, pairs below 2.
+    Raises ValueError for n below 1 or pairs below 2, TypeError where one is not an int.
     """
     check_count("n", n)
     check_count("pairs", pairs, lowest=2)
@@ -136,10 +135,11 @@ def times_floor(
     """Return how far clouds of samples are from real ones, in multiples of the floor.
 
     Each cloud (n, d), one for each seed, is compared with n fresh real samples; 1 is as good as
-    real. mean and std are over the clouds. Errors: ValueError for no cloud, or unequal sizes.
+    real. mean and std are over the clouds. Raises ValueError for no cloud, or unequal sizes.
     """
-    if len({n := len(cloud) for cloud in clouds}) != 1:
-        raise ValueError("clouds must hold at least one cloud, all of the same size")
+    if len(sizes := {len(cloud) for cloud in clouds}) != 1:
+        raise ValueError(f"clouds must be one or more of the same size, got sizes {sorted(sizes)}")
+    (n,) = sizes
     found = torch.tensor([float(distance(cloud, sample_real(n))) for cloud in clouds])
     ratios = found / floor(distance, sample_real, n).mean
     return Floor(ratios.mean().item(), ratios.std(correction=0).item())
@@ -158,17 +158,16 @@ def _samples(name: str, x: Tensor) -> Tensor:
 
 def _check_same_d(x_name: str, x: Tensor, y_name: str, y: Tensor) -> None:
     if x.shape[1] != y.shape[1]:
-        given = f"{x_name} {tuple(x.shape)} and {y_name} {tuple(y.shape)}"
-        raise ValueError(f"{y_name} must have as many columns as {x_name}, got {given}")
+        given = tuple(y.shape)
+        raise ValueError(f"{y_name} must have the {x.shape[1]} columns of {x_name}, got {given}")
 
 
 def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     checked = _samples("x", x), _samples("y", y)
     _check_same_d("x", x, "y", y)
     for what in ("dtype", "device"):
-        if getattr(x, what) != getattr(y, what):
-            given = f"{getattr(x, what)} and {getattr(y, what)}"
-            raise TypeError(f"y must have the {what} of x, got x and y of {given}")
+        if (given := getattr(y, what)) != (wanted := getattr(x, what)):
+            raise TypeError(f"y must have the {what} of x, {wanted}, got {given}")
     return checked
 
 
@@ -183,7 +182,7 @@ def _mean_of(function: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tens
     return total / (len(x) * len(y))
 
 
-def _directions(d: int, n_projections: int, generator: Generator | None) -> Tensor:
+def _directions(d: int, n_projections: int, generator: torch.Generator | None) -> Tensor:
     if d == 1:
         return torch.ones(1, 1, dtype=torch.float64)
     if d == 2:  # half a turn: u and -u give the same

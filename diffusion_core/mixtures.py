@@ -22,6 +22,29 @@ class Mixture(NamedTuple):
     vars: Tensor
     weights: Tensor
 
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n samples (n, D): a component by its weight, then its Gaussian."""
+        check_count("n", n)
+        device = (generator or self.means).device
+        picks = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator)
+        means, variances = (table[picks.to(table.device)] for table in (self.means, self.vars))
+        return means + variances.sqrt()[:, None] * standard_normal(means, generator)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(x), shape (B,), in nats, for x (B, D) or images (B, ...) of D numbers.
+
+        log p(x) = logsumexp_k [log w_k - |x - m_k|^2 / (2 v_k) - (D / 2) ln(2 pi v_k)].
+        Raises ValueError where a variance is 0: such a mixture has no density.
+        """
+        return _component_log_probs(self, x).logsumexp(1)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return grad_x log p(x), shape of x: sum_k p(k | x) (m_k - x) / v_k."""
+        parts = _component_log_probs(self, x).softmax(1) / self.vars
+        flat = x.reshape(len(x), -1).to(self.means)
+        pull = parts @ self.means - parts.sum(1, keepdim=True) * flat
+        return pull.reshape(x.shape).to(x)
+
 
 def mixture(means: Tensor, var: Tensor | float = 0.0, weights: Tensor | None = None) -> Mixture:
     """Return the mixture with component means (K, ...), one variance or (K,), weights (K,).
@@ -55,33 +78,6 @@ def diffuse(schedule: NoiseSchedule, data: Mixture, t: int) -> Mixture:
     return Mixture(math.sqrt(scale) * data.means, scale * data.vars + noise_var, data.weights)
 
 
-def mixture_sample(data: Mixture, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw n samples (n, D): a component by its weight, then its Gaussian."""
-    check_count("n", n)
-    device = data.means.device if generator is None else generator.device
-    picks = torch.multinomial(data.weights.to(device), n, replacement=True, generator=generator)
-    picks = picks.to(data.means.device)
-    means = data.means[picks]
-    return means + data.vars[picks].sqrt()[:, None] * standard_normal(means, generator)
-
-
-def mixture_log_prob(data: Mixture, x: Tensor) -> Tensor:
-    """Return log p(x), shape (B,), in nats, for x (B, D) or images (B, ...) of D numbers.
-
-    log p(x) = logsumexp_k [log w_k - |x - m_k|^2 / (2 v_k) - (D / 2) ln(2 pi v_k)].
-    Raises ValueError where a variance is 0: such a mixture has no density.
-    """
-    return _component_log_probs(data, x).logsumexp(1)
-
-
-def mixture_score(data: Mixture, x: Tensor) -> Tensor:
-    """Return grad_x log p(x), shape of x: sum_k p(k | x) (m_k - x) / v_k."""
-    parts = _component_log_probs(data, x).softmax(1) / data.vars
-    flat = x.reshape(len(x), -1).to(data.means)
-    pull = parts @ data.means - parts.sum(1, keepdim=True) * flat
-    return pull.reshape(x.shape).to(x)
-
-
 def mixture_eps_model(schedule: NoiseSchedule, data: Mixture) -> Model:
     """Return the optimal eps_model for data of this mixture: E[eps | x_t], exactly.
 
@@ -91,11 +87,11 @@ def mixture_eps_model(schedule: NoiseSchedule, data: Mixture) -> Model:
 
     def eps_model(x_t: Tensor, t: Tensor | int) -> Tensor:
         check_data("x_t", x_t)
-        t = check_t(t, x_t, schedule.T, lowest=1).expand(len(x_t))
+        t = torch.as_tensor(check_t(t, x_t, schedule.T, lowest=1)).expand(len(x_t))
         eps_hat = torch.empty_like(x_t)
         for step in t.unique().tolist():
             rows = (t == step).to(x_t.device)
-            score = mixture_score(diffuse(schedule, data, step), x_t[rows])
+            score = diffuse(schedule, data, step).score(x_t[rows])
             eps_hat[rows] = -schedule.marginal_vars[step].sqrt().item() * score
         return eps_hat
 
@@ -139,7 +135,7 @@ def prior_kl(schedule: NoiseSchedule, data: Mixture) -> float:
     axis = torch.arange(-reach, reach + step, step, dtype=torch.float64).to(last.means)
     total = 0.0
     for points in torch.cartesian_prod(*[axis] * dim).reshape(-1, dim).split(4096):
-        log_q = mixture_log_prob(last, points)
+        log_q = last.log_prob(points)
         log_p = -0.5 * (points**2).sum(1) - 0.5 * dim * math.log(2 * math.pi)
         total += (log_q.exp() * (log_q - log_p)).sum().item() * step**dim
     return total / (dim * math.log(2))

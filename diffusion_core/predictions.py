@@ -1,25 +1,25 @@
 """Names of one estimate: eps, x0, v and the score from one another, and what a model is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from .checks import check_data, check_like, check_t
-from .schedules import NoiseSchedule, at
+from .checks import check_alike, check_finite, check_t
+from .schedules import NoiseSchedule, pair
 
 Model = Callable[[Tensor, Tensor], Tensor]  # eps_model(x_t, t) -> eps_hat, t (B,)
 
 
 def x0_from_eps(schedule: NoiseSchedule, x_t: Tensor, eps: Tensor, t: Tensor | int) -> Tensor:
     """Return x_0 = (x_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t); t in 0..T."""
-    scale, noise = _scales(schedule, x_t, eps, t, "eps")
-    return (x_t - noise * eps) / scale
+    scale, std = _factors(schedule, t, x_t=x_t, eps=eps)
+    return check_finite((x_t - std * eps) / scale, x_t=x_t, eps=eps)
 
 
 def eps_from_x0(schedule: NoiseSchedule, x_t: Tensor, x0: Tensor, t: Tensor | int) -> Tensor:
     """Return eps = (x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t); t in 1..T."""
-    scale, noise = _scales(schedule, x_t, x0, t, "x0", lowest=1)
-    return (x_t - scale * x0) / noise
+    scale, std = _factors(schedule, t, lowest=1, x_t=x_t, x0=x0)
+    return check_finite((x_t - scale * x0) / std, x_t=x_t, x0=x0)
 
 
 def v_target(schedule: NoiseSchedule, x0: Tensor, eps: Tensor, t: Tensor | int) -> Tensor:
@@ -27,20 +27,20 @@ def v_target(schedule: NoiseSchedule, x0: Tensor, eps: Tensor, t: Tensor | int) 
 
     Source: Salimans and Ho (2022), appendix D.
     """
-    scale, noise = _scales(schedule, x0, eps, t, "eps", first="x0")
-    return scale * eps - noise * x0
+    scale, std = _factors(schedule, t, x0=x0, eps=eps)
+    return check_finite(scale * eps - std * x0, x0=x0, eps=eps)
 
 
 def x0_from_v(schedule: NoiseSchedule, x_t: Tensor, v: Tensor, t: Tensor | int) -> Tensor:
     """Return x_0 = sqrt(alpha_bar_t) x_t - sqrt(1 - alpha_bar_t) v; t in 0..T."""
-    scale, noise = _scales(schedule, x_t, v, t, "v")
-    return scale * x_t - noise * v
+    scale, std = _factors(schedule, t, x_t=x_t, v=v)
+    return check_finite(scale * x_t - std * v, x_t=x_t, v=v)
 
 
 def eps_from_v(schedule: NoiseSchedule, x_t: Tensor, v: Tensor, t: Tensor | int) -> Tensor:
     """Return eps = sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) x_t; t in 0..T."""
-    scale, noise = _scales(schedule, x_t, v, t, "v")
-    return scale * v + noise * x_t
+    scale, std = _factors(schedule, t, x_t=x_t, v=v)
+    return check_finite(scale * v + std * x_t, x_t=x_t, v=v)
 
 
 def score_from_eps(schedule: NoiseSchedule, eps: Tensor, t: Tensor | int) -> Tensor:
@@ -49,14 +49,14 @@ def score_from_eps(schedule: NoiseSchedule, eps: Tensor, t: Tensor | int) -> Ten
     With the optimal eps = E[eps | x_t] this is the score of the data's q(x_t), with the eps
     of one pair it is the score of q(x_t | x_0). Source: Song et al. (2021), section 3.
     """
-    _, noise = _scales(schedule, eps, eps, t, "eps", first="eps", lowest=1)
-    return -eps / noise
+    _, std = _factors(schedule, t, lowest=1, eps=eps)
+    return check_finite(-eps / std, eps=eps)
 
 
 def eps_from_score(schedule: NoiseSchedule, score: Tensor, t: Tensor | int) -> Tensor:
     """Return eps = -sqrt(1 - alpha_bar_t) score; t in 1..T."""
-    _, noise = _scales(schedule, score, score, t, "score", first="score", lowest=1)
-    return -noise * score
+    _, std = _factors(schedule, t, lowest=1, score=score)
+    return check_finite(-std * score, score=score)
 
 
 def eps_model_from_v(schedule: NoiseSchedule, v_model: Model) -> Model:
@@ -69,18 +69,11 @@ def eps_model_from_x0(schedule: NoiseSchedule, x0_model: Model) -> Model:
     return lambda x_t, t: eps_from_x0(schedule, x_t, x0_model(x_t, t), t)
 
 
-def _scales(
-    schedule: NoiseSchedule,
-    x: Tensor,
-    other: Tensor,
-    t: Tensor | int,
-    name: str,
-    *,
-    first: str = "x_t",
-    lowest: int = 0,
-) -> tuple[Tensor, Tensor]:
+def _factors(
+    schedule: NoiseSchedule, t: Tensor | int, *, lowest: int = 0, **data: Tensor
+) -> Sequence[Tensor | float]:
     """Return sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), after checking the arguments."""
-    check_data(first, x)
-    check_like(name, other, first, x)
-    t = check_t(t, x, schedule.T, lowest=lowest)
-    return at(schedule.alpha_bars.sqrt(), t, x), at(schedule.marginal_vars.sqrt(), t, x)
+    check_alike(**data)
+    first = next(iter(data.values()))
+    t = check_t(t, first, schedule.T, lowest=lowest)
+    return pair(schedule.marginal_factors, t, first)

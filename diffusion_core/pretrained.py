@@ -47,8 +47,9 @@ def load(name: str) -> tuple[nn.Module, dict]:
         raise ValueError(f"name must be one of {', '.join(NETWORKS)}, got {name!r}")
     path = ASSETS / f"{name}.safetensors"
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != NETWORKS[name].sha256:
-        raise ValueError(f"{path} is not the file of this version: its sha256 is {found}")
-    model = NETWORKS[name].build()
+    build, wanted = NETWORKS[name]
+    if found != wanted:
+        raise ValueError(f"{path} must have this version's sha256, {wanted}, got {found}")
+    model = build()
     about = checkpoints.load(path, model)
     return model.eval().requires_grad_(False), about

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from .checks import check_data, check_like, check_t
+from .checks import check_alike, check_finite, check_like, check_t
 from .gaussian import Gaussian, standard_normal
-from .schedules import NoiseSchedule, at
+from .schedules import NoiseSchedule, at, combine, pair, reverse_vars
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor | int) -> Gaussian:
@@ -14,10 +14,10 @@ def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor | int) -> Gaussian
     Shapes: x_prev (B, ...), t in 1..T an integer or (B,); mean (B, ...), var broadcastable.
     Raises ValueError for t outside 1..T. Source: Ho et al. (2020), equation 2.
     """
-    check_data("x_prev", x_prev)
-    check_t(t, x_prev, schedule.T, lowest=1)
-    mean = at(schedule.alphas.sqrt(), t, x_prev) * x_prev
-    return Gaussian(mean, at(schedule.betas, t, x_prev))
+    check_alike(x_prev=x_prev)
+    t = check_t(t, x_prev, schedule.T, lowest=1)
+    mean = at(schedule.alphas, t, x_prev).sqrt() * x_prev
+    return Gaussian(check_finite(mean, x_prev=x_prev), at(schedule.betas, t, x_prev))
 
 
 def q_trajectory(
@@ -40,9 +40,10 @@ def q_marginal(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int) -> Gaussian
     Shapes: x0 (B, ...), t in 0..T an integer or (B,); mean (B, ...), var broadcastable.
     Raises ValueError for t outside 0..T. Source: Ho et al. (2020), equation 4.
     """
-    check_data("x0", x0)
-    mean = at(schedule.alpha_bars.sqrt(), t, x0) * x0
-    return Gaussian(mean, at(schedule.marginal_vars, t, x0))
+    check_alike(x0=x0)
+    t = check_t(t, x0, schedule.T)
+    scale, _ = pair(schedule.marginal_factors, t, x0)
+    return Gaussian(check_finite(scale * x0, x0=x0), at(schedule.marginal_vars, t, x0))
 
 
 def q_sample(
@@ -59,11 +60,11 @@ def q_sample(
     Raises ValueError for t outside 0..T or an eps of another shape.
     Source: Ho et al. (2020), equation 4 reparameterized.
     """
-    mean, var = q_marginal(schedule, x0, t)
-    if eps is None:
-        eps = standard_normal(x0, generator)
-    check_like("eps", eps, "x0", x0)
-    return mean + var.sqrt() * eps
+    check_alike(x0=x0, eps=x0 if eps is None else eps)
+    t = check_t(t, x0, schedule.T)
+    eps = standard_normal(x0, generator) if eps is None else eps
+    scale, std = pair(schedule.marginal_factors, t, x0)
+    return check_finite(combine(scale, x0, std, eps), x0=x0, eps=eps)
 
 
 def q_posterior(schedule: NoiseSchedule, x_t: Tensor, x0: Tensor, t: Tensor | int) -> Gaussian:
@@ -74,14 +75,10 @@ def q_posterior(schedule: NoiseSchedule, x_t: Tensor, x0: Tensor, t: Tensor | in
     Shapes: x_t and x0 (B, ...), t in 1..T an integer or (B,); mean (B, ...), var broadcastable.
     Raises ValueError for t outside 1..T. Source: Ho et al. (2020), equations 6 and 7.
     """
-    check_data("x_t", x_t)
-    check_like("x0", x0, "x_t", x_t)
+    check_alike(x_t=x_t, x0=x0)
     t = check_t(t, x_t, schedule.T, lowest=1)
-    var_before = schedule.marginal_vars.roll(1)  # row t holds t - 1; row 0 is never read
-    alpha_bar_before = schedule.alpha_bars.roll(1)
-    of_x0 = alpha_bar_before.sqrt() * schedule.betas / schedule.marginal_vars
-    of_x_t = schedule.alphas.sqrt() * var_before / schedule.marginal_vars
-    mean = at(of_x0, t, x_t) * x0 + at(of_x_t, t, x_t) * x_t
+    of_x0, of_x_t = pair(schedule.posterior_factors, t, x_t)
+    mean = check_finite(combine(of_x0, x0, of_x_t, x_t), x_t=x_t, x0=x0)
     return Gaussian(mean, at(schedule.posterior_vars, t, x_t))
 
 
@@ -100,11 +97,6 @@ def p_step(
     Shapes: x_t and x0_hat (B, ...), t in 1..T; mean (B, ...), var broadcastable.
     Source: Ho et al. (2020), section 3.2.
     """
-    check_data("x_t", x_t)
     check_like("x0_hat", x0_hat, "x_t", x_t)
-    variances = schedule.posterior_vars if variances is None else variances
-    if variances.shape != schedule.betas.shape:
-        wanted = tuple(schedule.betas.shape)
-        raise ValueError(f"variances must have shape {wanted}, got {tuple(variances.shape)}")
     mean = q_posterior(schedule, x_t, x0_hat, t).mean
-    return Gaussian(mean, at(variances, t, x_t))
+    return Gaussian(mean, at(reverse_vars(schedule, variances), t, x_t))

@@ -1,5 +1,6 @@
 """From noise to data: one step each, and the one loop that takes them."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -7,11 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_data, check_like, check_t
+from .checks import check_alike, check_count, check_data, check_finite
 from .gaussian import standard_normal
-from .predictions import Model, eps_from_x0, x0_from_eps
-from .process import p_step
-from .schedules import NoiseSchedule, at
+from .predictions import Model
+from .schedules import NoiseSchedule, combine, pair, reverse_vars
 
 
 class Step(NamedTuple):
@@ -40,12 +40,12 @@ def ddpm_step(
     At s = 0 the mean, which is x0_hat, is returned without noise. x_t (B, ...), t in 1..T.
     Raises ValueError for any other s. Source: Ho et al. (2020), Algorithm 2.
     """
-    _check_times(schedule, x_t, t, s)
+    x0_hat = _x0_hat(schedule, eps_model, x_t, (t, s), clip)
     if s != t - 1:
         raise ValueError(f"s must be t - 1 = {t - 1}, got {s}: ddim_step can skip steps")
-    _, x0_hat = _estimates(schedule, eps_model, x_t, t, clip)
-    step = p_step(schedule, x_t, x0_hat, t, variances=variances)
-    return Step(s, step.mean if s == 0 else step.sample(generator=generator), x0_hat)
+    var = reverse_vars(schedule, variances)[t].item() if s > 0 else 0.0
+    of_x0, of_x_t = pair(schedule.posterior_factors, t, x_t)
+    return _step(s, combine(of_x0, x0_hat, of_x_t, x_t), var, x0_hat, generator)
 
 
 def ddim_step(
@@ -68,18 +68,14 @@ def ddim_step(
     """
     if not isinstance(eta, int | float) or not 0 <= eta <= 1:
         raise ValueError(f"eta must be in [0, 1], got {eta}")
-    _check_times(schedule, x_t, t, s)
-    if s >= t:
-        raise ValueError(f"s must be in 0..t-1 = 0..{t - 1}, got {s}")
-    eps_hat, x0_hat = _estimates(schedule, eps_model, x_t, t, clip)
-    alpha_bars, noise_vars = schedule.alpha_bars, schedule.marginal_vars
-    share = eta**2 * (1 - alpha_bars[t] / alpha_bars[s]) / noise_vars[t]
-    sigma = (noise_vars[s] * share).sqrt().to(x_t)
-    towards_x_t = (noise_vars[s] * (1 - share)).sqrt().to(x_t)
-    x_s = at(alpha_bars.sqrt(), s, x_t) * x0_hat + towards_x_t * eps_hat
-    if sigma > 0:
-        x_s = x_s + sigma * standard_normal(x_t, generator)
-    return Step(s, x_s, x0_hat)
+    x0_hat = _x0_hat(schedule, eps_model, x_t, (t, s), clip)
+    scale_t, std_t = pair(schedule.marginal_factors, t, x_t)
+    scale_s, std_s = pair(schedule.marginal_factors, s, x_t)
+    between = max(0.0, std_t**2 - (scale_t / scale_s * std_s) ** 2)  # the variance of q(x_t | x_s)
+    fresh = eta**2 * between / std_t**2  # the share of the noise in x_s that is drawn anew
+    of_x_t = math.sqrt(1 - fresh) * std_s / std_t  # as eps_hat = (x_t - scale_t x0_hat) / std_t
+    mean = combine(scale_s - of_x_t * scale_t, x0_hat, of_x_t, x_t)
+    return _step(s, mean, fresh * std_s**2, x0_hat, generator)
 
 
 def even_taus(T: int, steps: int) -> list[int]:
@@ -106,14 +102,11 @@ def sample_chain(
     The last state, at t = 0, is the sample. No gradients are kept.
     Raises ValueError for other taus and for an eps_model whose output does not match x_t.
     """
-    taus = list(range(schedule.T, -1, -1)) if taus is None else list(taus)
-    for t in taus:
-        check_count("taus", t, lowest=0)
-    falls = all(t > s for t, s in pairwise(taus))
-    if len(taus) < 2 or taus[0] > schedule.T or taus[-1] != 0 or not falls:
-        raise ValueError(
-            f"taus must fall strictly from at most T = {schedule.T} to 0, got {taus[:6]}..."
-        )
+    taus = list(range(schedule.T, -1, -1) if taus is None else taus)
+    falls = {*map(type, taus)} == {int} and taus == sorted({*taus}, reverse=True)
+    if not (falls and taus[-1] == 0 < taus[0] <= schedule.T):
+        wanted = f"integers that fall strictly from at most T = {schedule.T} to 0"
+        raise ValueError(f"taus must be {wanted}, got {taus[:6]}...")
     check_data("x_T", x_T)
     x_t = x_T
     for t, s in pairwise(taus):
@@ -123,29 +116,34 @@ def sample_chain(
         x_t = result.x_t
 
 
-def _check_times(schedule: NoiseSchedule, x_t: Tensor, t: int, s: int) -> None:
-    if isinstance(t, Tensor):
-        raise TypeError(f"t must be one int for the whole batch, got a tensor {tuple(t.shape)}")
-    check_t(t, x_t, schedule.T, lowest=1)
-    check_count("s", s, lowest=0)
-
-
-def _estimates(
+def _x0_hat(
     schedule: NoiseSchedule,
     eps_model: Model,
     x_t: Tensor,
-    t: int,
+    times: tuple[int, int],
     clip: tuple[float, float] | None,
-) -> tuple[Tensor, Tensor]:
-    """Return eps_hat and x0_hat, the second clipped and the first made to agree with it."""
-    check_data("x_t", x_t)
-    times = torch.full((len(x_t),), t, device=x_t.device)
-    eps_hat = eps_model(x_t, times)
-    check_like("eps_model(x_t, t)", eps_hat, "x_t", x_t)
-    x0_hat = x0_from_eps(schedule, x_t, eps_hat, t)
-    if clip is not None:
-        if not clip[0] < clip[1]:
-            raise ValueError(f"clip must be (lowest, highest), got {clip}")
-        x0_hat = x0_hat.clamp(*clip)
-        eps_hat = eps_from_x0(schedule, x_t, x0_hat, t)
-    return eps_hat, x0_hat
+) -> Tensor:
+    """Return the estimate of x_0 that leads from t to s, clipped if asked; check all it gets."""
+    t, s = times
+    if not (type(t) is type(s) is int and 0 <= s < t <= schedule.T):
+        wanted = f"t must be an int in 1..{schedule.T} and s an int in 0..t-1"
+        raise (ValueError if type(t) is type(s) is int else TypeError)(f"{wanted}, got {times}")
+    check_alike(x_t=x_t)
+    eps_hat = eps_model(x_t, torch.full((len(x_t),), t, device=x_t.device))
+    answers = {"x_t": x_t, "eps_model(x_t, t)": eps_hat}
+    check_alike(**answers)
+    scale, std = pair(schedule.marginal_factors, t, x_t)
+    x0_hat = check_finite(torch.sub(x_t, eps_hat, alpha=std) / scale, **answers)
+    if clip is None:
+        return x0_hat
+    if not clip[0] < clip[1]:
+        raise ValueError(f"clip must be (lowest, highest), got {clip}")
+    return x0_hat.clamp(*clip)
+
+
+def _step(s: int, mean: Tensor, var: float, x0_hat: Tensor, generator) -> Step:
+    """Return the step to x_s ~ N(mean, var I); nothing is drawn where var is 0."""
+    if var == 0:
+        return Step(s, mean, x0_hat)
+    eps = standard_normal(mean, generator)
+    return Step(s, torch.add(mean, eps, alpha=math.sqrt(var)), x0_hat)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,11 +20,12 @@ class PriorGapWarning(UserWarning):
 class NoiseSchedule:
     """Tables of a diffusion with T steps, made from betas beta_1..beta_T.
 
-    Each table is float64, on the CPU, with T + 1 rows; row 0 is clean data:
-    betas (0 in row 0), alphas = 1 - betas, alpha_bars = the product of alphas up to t,
+    Each is float64, on the CPU, with T + 1 rows, row 0 being clean data: betas (0 in row 0),
+    alphas = 1 - betas, alpha_bars = the product of alphas up to t,
     marginal_vars = 1 - alpha_bars, summed without cancellation: v_t = alpha_t v_{t-1} + beta_t,
     posterior_vars = beta_t (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t), 0 in rows 0 and 1,
-    snr = alpha_bar_t / (1 - alpha_bar_t), infinite in row 0 only.
+    snr = alpha_bar_t / (1 - alpha_bar_t), infinite in row 0 only. With two numbers in each row:
+    marginal_factors, of x_0 and eps in x_t, and posterior_factors, of x_0 and x_t in the mean.
     Raises TypeError or ValueError unless every beta is in (0, 1) and alpha_bar_T >= 1e-30;
     warns (PriorGapWarning) where `prior_gap` is above 0.01 bits per dimension.
     Source: Ho et al. (2020), equations 2, 4 and 7.
@@ -43,8 +45,13 @@ class NoiseSchedule:
         for alpha, beta in zip(self.alphas[1:].tolist(), betas.tolist(), strict=True):
             variances.append(alpha * variances[-1] + beta)
         self.marginal_vars = betas.new_tensor(variances)
-        before = torch.cat([betas.new_zeros(1), self.marginal_vars[1:-1] / self.marginal_vars[2:]])
+        scales = self.alpha_bars.sqrt()
+        before = self.marginal_vars[:-1] / self.marginal_vars[1:]  # of t - 1, over that of t
+        of_x0 = scales[:-1] * betas / self.marginal_vars[1:]
+        of_x_t = self.alphas[1:].sqrt() * before
         self.posterior_vars = torch.cat([betas.new_zeros(1), betas * before])
+        self.posterior_factors = torch.cat([betas.new_zeros(1, 2), torch.stack([of_x0, of_x_t], 1)])
+        self.marginal_factors = torch.stack([scales, self.marginal_vars.sqrt()], 1)
         self.snr = self.alpha_bars / self.marginal_vars
         gap = prior_gap(self)
         if gap > LARGEST_PRIOR_GAP:
@@ -81,8 +88,33 @@ def at(table: Tensor, t: Tensor | int, x: Tensor) -> Tensor:
     The gathered numbers are cast to x's dtype and moved to x's device; the table stays float64.
     Raises TypeError for a t that is not an integer, ValueError for one outside 0..T.
     """
-    t = check_t(t, x, len(table) - 1)
+    t = torch.as_tensor(check_t(t, x, len(table) - 1))
     return table[t].to(x.dtype).to(x.device).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def pair(table: Tensor, t: Tensor | int, x: Tensor) -> Sequence[Tensor | float]:
+    """Return the two numbers in row t of a table (T+1, 2), or two tensors as from `at`.
+
+    Trusts its arguments: t is an int, or has one number for each example of x.
+    """
+    if isinstance(t, int):
+        return table[t].tolist()
+    numbers = table.index_select(0, t).to(x.dtype).to(x.device)
+    return numbers.view(-1, 2, *[1] * (x.ndim - 1)).unbind(1)
+
+
+def combine(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
+    """Return a x + b y in two passes over the data; a and b as from `pair`."""
+    return torch.add(a * x, y, alpha=b) if isinstance(b, float) else torch.addcmul(a * x, b, y)
+
+
+def reverse_vars(schedule: NoiseSchedule, variances: Tensor | None) -> Tensor:
+    """Return the table of sigma_t^2, posterior_vars where none is given."""
+    variances = schedule.posterior_vars if variances is None else variances
+    if variances.shape != schedule.betas.shape:
+        wanted = tuple(schedule.betas.shape)
+        raise ValueError(f"variances must have shape {wanted}, got {tuple(variances.shape)}")
+    return variances
 
 
 def linear_schedule(T: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:

@@ -4,7 +4,7 @@ import functools
 import math
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from .checks import check_count
 
@@ -17,7 +17,7 @@ def toy_centres(name: str, n: int = 1000) -> tuple[Tensor, float]:
 
     q(x0) = 1/K sum_k N(x0; means_k, std^2 I), of mean 0 and a variance that averages to 1 over
     the coordinates. means (K, 2) float64; K is n on the three curves, 8 or 9 on the others.
-    Errors: ValueError, TypeError for an unknown name, an n below 2.
+    Raises ValueError for an unknown name or an n below 2, TypeError where n is not an int.
     Source: scikit-learn's make_moons, make_circles, make_swiss_roll (x and z), free of noise.
     """
     if name not in TOYS:
@@ -53,11 +53,16 @@ def _unscaled_centres(name: str, n: int) -> Tensor:
 
 
 def toy_2d(
-    name: str, n: int, *, generator: Generator | None = None, dtype: torch.dtype = torch.float32
+    name: str,
+    n: int,
+    *,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Draw n points (n, 2) of a toy, on the generator's device.
 
-    x0 = means_k + std eps, k uniform, eps ~ N(0, I). Errors: as toy_centres.
+    x0 = means_k + std eps, k uniform, eps ~ N(0, I). Raises ValueError for an unknown name or
+    an n below 1, TypeError where n is not an int or dtype not a floating-point one.
     """
     means, std = toy_centres(name)
     check_count("n", n)

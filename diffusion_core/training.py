@@ -15,7 +15,13 @@ from .progress import progress_bar
 
 SHORT_RUN = "DIFFUSION_SHORT_RUN"  # set to 1: every training loop stops after SHORT_STEPS steps
 SHORT_STEPS = 8
-BAR = "{l_bar}{bar}| {elapsed}{postfix}"
+BAR = {  # in thousandths; the time left follows from the mean speed so far
+    "total": 1000,
+    "bar_format": "{l_bar}{bar}| {elapsed}, {remaining} left{postfix}",
+    "smoothing": 0,
+    "miniters": 0,
+    "mininterval": 0.5,
+}
 
 
 class History(NamedTuple):
@@ -92,7 +98,7 @@ def train(
     losses, done, interrupted, start = [], 0.0, False, time.monotonic()
     model.train()
     try:
-        with progress_bar(total=100, bar_format=BAR) as bar:
+        with progress_bar(**BAR) as bar:
             for batch in batches:
                 for group in optimizer.param_groups:
                     group["lr"] = lr * rate(done)
@@ -105,7 +111,7 @@ def train(
                     ema.update(model)
                 done = max(len(losses) / most_steps, (time.monotonic() - start) / most_seconds)
                 bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
-                bar.update(int(100 * min(1.0, done)) - bar.n)
+                bar.update(int(1000 * min(1.0, done)) - bar.n)
                 if on_progress is not None:
                     on_progress(min(1.0, done))
                 if done >= 1:

@@ -1,7 +1,6 @@
 """What a lesson shows: figures, widgets, exercises. The only part that imports matplotlib."""
 
-from diffusion_core.training import is_short_run
-
+from .claims import claim
 from .feedback import check, hint
 from .plotting import (
     BLACK,
@@ -43,10 +42,3 @@ __all__ = [
     "show_source",
     "slider",
 ]
-
-
-def claim(sentence: str, holds: bool) -> None:
-    """Print a claim of quality; in a full run it must hold, in a short run nobody trained."""
-    if not is_short_run() and not holds:
-        raise AssertionError(f"this does not hold: {sentence}")
-    print(f"Checked in a full run: {sentence}")

@@ -74,7 +74,8 @@ def lesson(source: Path, *, solved: bool = False) -> NotebookNode:
 def execute(nb: NotebookNode) -> None:
     """Run every cell in the kernel of this environment; raises nbclient's error where one fails."""
     os.environ["TQDM_DISABLE"] = "1"
-    NotebookClient(nb, timeout=900, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    resources = {"metadata": {"path": str(NOTEBOOKS)}}
+    NotebookClient(nb, timeout=3600, resources=resources).execute()
 
 
 def strip_live_state(nb: NotebookNode) -> None:

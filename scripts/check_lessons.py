@@ -1,4 +1,5 @@
-"""Run every lesson and print the minutes each took. By default: strict nbval, in full.
+"""Run every lesson and print the minutes each took. By default: strict nbval, in full, and each
+claim of quality must hold (DIFFUSION_CLAIMS=strict).
 
 --offline  strict nbval with no network, no cache and no DIFFUSION_DATA, training cut short
 --solved   with the solutions put in, training cut short: every exercise must answer "Right"
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NBVAL = [
     "--nbval",
     "--nbval-current-env",
-    "--nbval-cell-timeout=900",
+    "--nbval-cell-timeout=3600",
     f"--nbval-sanitize-with={ROOT / 'tests' / 'nbval_sanitize.cfg'}",
 ]
 CLOSED = "http://127.0.0.1:9"  # nothing answers there
@@ -81,7 +82,7 @@ def main() -> int:
         return 1
     results = []
     with tempfile.TemporaryDirectory() as cache:
-        env = offline(cache) if options.offline else dict(os.environ)
+        env = offline(cache) if options.offline else {**os.environ, "DIFFUSION_CLAIMS": "strict"}
         for lesson in lessons:
             start = time.perf_counter()
             verdict = check_solved(lesson) if options.solved else check(lesson, env)

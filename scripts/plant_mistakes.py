@@ -1,7 +1,8 @@
 """Plant each mistake of mistakes.txt in a copy of the package: a test of its row must turn red.
 
-The rows are those of EQUATIONS.md. Every test named there must pass on the package as it is, and
-fail under one mistake at least; every mistake must be noticed. The working tree is never changed.
+The rows are those of EQUATIONS.md; the tests of row 7 are the functions test_row_07_* of the files
+that it names. Each must pass on the package as it is, and fail under one mistake at least; every
+mistake must be noticed. The working tree is never changed.
 """
 
 import ast
@@ -17,17 +18,23 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "diffusion_core"
+TESTS = ROOT / "tests"
 MISTAKES = Path(__file__).with_name("mistakes.txt")
 
 
 class Row(NamedTuple):
-    """One line of EQUATIONS.md: functions as `name` or `Class.name`, tests as `file.py::name`."""
+    """One line of EQUATIONS.md: functions as `name` or `Class.name`, files as `test_name.py`."""
 
     number: int
     equation: str
     lessons: list[str]
     functions: list[str]
-    tests: list[str]
+    files: list[str]
+
+    @property
+    def tests(self) -> list[str]:
+        """The row's tests as `file.py::name`."""
+        return [test for file in self.files for test in tests_of(self.number, TESTS / file)]
 
 
 class Plant(NamedTuple):
@@ -46,10 +53,16 @@ def ledger() -> list[Row]:
     for line in (ROOT / "EQUATIONS.md").read_text("utf-8").splitlines():
         if re.match(r"\| \d", line):
             cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-            number, equation, lessons, functions, tests = cells
-            names = [re.findall(r"`([^`]+)`", cell) for cell in (functions, tests)]
+            number, equation, lessons, functions, files = cells
+            names = [re.findall(r"`([^`]+)`", cell) for cell in (functions, files)]
             rows.append(Row(int(number), equation, lessons.split(", "), *names))
     return rows
+
+
+def tests_of(row: int, path: Path) -> list[str]:
+    """Return the tests of a row in one file, as `file.py::name`."""
+    names = re.findall(rf"^def (test_row_{row:02}_\w+)", path.read_text("utf-8"), re.M)
+    return [f"{path.name}::{name}" for name in names]
 
 
 def plants() -> list[Plant]:

@@ -8,10 +8,23 @@ NAME.new.ipynb.
 import argparse
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# The lab was once a part of the core. In parentheses the names may stand on several lines.
+OLD_IMPORT = re.compile(
+    r"^\s*(from diffusion_core import (\([^)]*|[^(#\n]*)\blab\b"
+    r"|(from|import) diffusion_core\.lab\b)",
+    re.MULTILINE,
+)
+
+
+def code_cells(path: Path) -> list[str]:
+    """Return the source of each code cell."""
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
 def digest(path: Path) -> str:
@@ -42,12 +55,24 @@ def update(lessons: Path, work: Path) -> list[str]:
     return said
 
 
+def with_old_imports(work: Path) -> list[str]:
+    """Return the names of the lessons in work/ that still import lab from diffusion_core."""
+    lessons = sorted(work.glob("[0-9]*.ipynb"))
+    return [lesson.name for lesson in lessons if any(map(OLD_IMPORT.search, code_cells(lesson)))]
+
+
 def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     for line in update(ROOT / "notebooks", ROOT / "work"):
         print(line)
+    if old := with_old_imports(ROOT / "work"):
+        print(
+            f"The lab has moved, so change the imports in {', '.join(old)}: in the place of "
+            "`from diffusion_core import ..., lab` write `import diffusion_lab as lab`, the other "
+            "names as before, and for `diffusion_core.lab` write `diffusion_lab`."
+        )
     print(
         f"Your lessons are in {ROOT / 'work'}; nothing there is ever overwritten once you edit it."
     )

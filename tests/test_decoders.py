@@ -172,7 +172,7 @@ UNIT = (LEVELS[:, None] + 1) / 2
     ],
     ids=["[0, 1]", "[0, 1] float32", "between", "above", "below", "0..255", "any", "NaN", "empty"],
 )
-def test_row_18_what_is_not_on_a_level_is_refused(bad):
+def test_what_is_not_on_a_level_is_refused(bad):
     with pytest.raises(ValueError, match="x0"):
         dc.discretized_decoder(bad, gaussian(0.0, 1.0, bad))
 

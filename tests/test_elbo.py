@@ -129,9 +129,9 @@ def test_row_12_log_p_is_at_least_the_elbo_by_exactly_the_kl_of_the_rest(table, 
 @TABLES
 @pytest.mark.parametrize("data", [DATA, MIXTURE], ids=["gaussian", "mixture"])
 def test_row_12_the_mean_elbo_is_at_most_the_mean_log_q_of_the_data(table, data):
-    x0 = dc.mixture_sample(data, 4000, generator=seeded(1))
+    x0 = data.sample(4000, generator=seeded(1))
     eps_model = dc.mixture_eps_model(S, data)
-    below = dc.mixture_log_prob(data, x0) + total(
+    below = data.log_prob(x0) + total(
         terms_of(x0, eps_model, variances=getattr(S, table))
     )
     assert below.mean() > 3 * below.std() / math.sqrt(len(below))
@@ -178,7 +178,7 @@ def test_row_13_each_form_is_the_ratio_of_the_joint_densities(ratio, table):
 @TABLES
 def test_row_14_the_terms_sum_to_minus_the_mean_log_ratio(ratio, table):
     """The KL of each step in closed form, or whole trajectories: one mean."""
-    x0 = dc.mixture_sample(MIXTURE, 1, generator=seeded(3)).expand(8000, 1)
+    x0 = MIXTURE.sample(1, generator=seeded(3)).expand(8000, 1)
     options = {"decoder": dc.gaussian_decoder, "variances": getattr(S, table)}
     states = dc.q_trajectory(S, x0, generator=seeded(4))
     eps_model = dc.mixture_eps_model(S, MIXTURE)
@@ -330,7 +330,7 @@ def test_row_21_with_posterior_vars_the_gap_tends_to_half_of_eulers_constant(dat
 @pytest.mark.parametrize("steps", [25, 50])
 def test_row_21_the_gap_of_the_tables_is_that_of_trajectories(table, steps):
     schedule, data = dc.vp_schedule(steps), single(0.0, 0.25, dim=4)
-    x0 = dc.mixture_sample(data, 4000, generator=seeded(6))
+    x0 = data.sample(4000, generator=seeded(6))
     states = dc.q_trajectory(schedule, x0, generator=seeded(7))
     ratio = dc.log_ratio(
         schedule,
@@ -339,7 +339,7 @@ def test_row_21_the_gap_of_the_tables_is_that_of_trajectories(table, steps):
         decoder=dc.gaussian_decoder,
         variances=getattr(schedule, table),
     )
-    gap = (dc.mixture_log_prob(data, x0) - ratio) / 4
+    gap = (data.log_prob(x0) - ratio) / 4
     error = (gap.mean() - exact_gap(schedule, table, 0.25)).abs()
     assert error <= 3 * gap.std() / math.sqrt(len(gap))
 
@@ -368,10 +368,10 @@ def test_elbo_estimate_is_unbiased_and_honest_about_its_error(kind, table):
     """200 batches: their mean is that of elbo_terms, their spread the error each one claims."""
     variances = getattr(S, table)
     probs = UNIFORM if kind == "uniform" else dc.importance(terms_of(X0, MODELS["half"]))
-    data = dc.mixture_sample(MIXTURE, 200 * 64, generator=seeded(9)).split(64)
+    data = MIXTURE.sample(200 * 64, generator=seeded(9)).split(64)
     runs = [estimate(x, probs, seed=i, variances=variances) for i, x in enumerate(data)]
     means, claimed = torch.tensor(runs, dtype=torch.float64).T
-    x0 = dc.mixture_sample(MIXTURE, 20_000, generator=seeded(10))
+    x0 = MIXTURE.sample(20_000, generator=seeded(10))
     exact = terms_of(x0, MODELS["half"], seed=11, variances=variances)
     assert_equal_means(means, total(exact), errors=4)
     assert_close(claimed.square().mean().sqrt(), means.std(), rtol=0.2, atol=0)

@@ -49,14 +49,14 @@ def grid_errors() -> torch.Tensor:
     """The same for the mixture, on a grid: E eps^2 - E eps_hat^2, as eps_hat = E[eps | x_t]."""
     eps_model, errors = dc.mixture_eps_model(S, MIXTURE), torch.zeros(T + 1, dtype=torch.float64)
     for t in range(1, T + 1):
-        q = dc.mixture_log_prob(dc.diffuse(S, MIXTURE, t), LINE).exp()
+        q = dc.diffuse(S, MIXTURE, t).log_prob(LINE).exp()
         errors[t] = 1 - integral(q * eps_model(LINE, t)[:, 0] ** 2)
     return errors
 
 
 def grid_reverse_var(t: int) -> torch.Tensor:
     """E Var(x_{t-1} | x_t), from q(x_{t-1}) and one step of the chain on a grid."""
-    before = dc.mixture_log_prob(dc.diffuse(S, MIXTURE, t - 1), LINE)
+    before = dc.diffuse(S, MIXTURE, t - 1).log_prob(LINE)
     step = Normal((1 - S.betas[t]).sqrt() * LINE, S.betas[t].sqrt())
     joint = (before[:, None] + step.log_prob(LINE.T)).exp()  # rows x_{t-1}, columns x_t
     q = integral(joint)
@@ -103,13 +103,13 @@ def test_row_16_the_constant_is_exactly_0_for_posterior_vars():
 
 
 @EVERY_TABLE
-def test_row_16_tables_of_T_plus_1_rows(variances):
+def test_eps_weights_are_tables_of_T_plus_1_rows(variances):
     for table in dc.eps_weights(S, variances):
         assert table.shape == (T + 1,) and table.dtype == torch.float64
         assert (table[:2] == 0).all() and table.isfinite().all()
 
 
-def test_row_16_weights_of_row_1_need_no_variance():
+def test_eps_weights_of_row_1_need_no_variance():
     """posterior_vars_1 is 0, and any other first row changes nothing."""
     spoiled = S.betas.clone()
     spoiled[:2] = math.nan
@@ -227,7 +227,7 @@ def test_row_23_any_other_table_has_a_larger_sum_of_steps():
 def test_row_23_the_best_variances_have_the_least_steps_of_elbo_terms(generator):
     """Data they were not fitted to; the same noise for each table, so the difference is sharp."""
     eps_model = dc.mixture_eps_model(S, MIXTURE)
-    fit, x0 = dc.mixture_sample(MIXTURE, 20_000, generator=generator).split(10_000)
+    fit, x0 = MIXTURE.sample(20_000, generator=generator).split(10_000)
     best = dc.best_variances(S, dc.eps_errors(S, eps_model, fit, generator=generator))
 
     def steps(variances):
@@ -240,7 +240,7 @@ def test_row_23_the_best_variances_have_the_least_steps_of_elbo_terms(generator)
         assert loss.mean() > 3 * loss.std() / math.sqrt(len(loss))
 
 
-def test_row_23_tables_of_T_plus_1_rows():
+def test_best_variances_are_a_table_of_T_plus_1_rows():
     best = dc.best_variances(S, torch.rand(T + 1, generator=seeded(), dtype=torch.float64))
     assert best.shape == (T + 1,) and best.dtype == torch.float64
     assert (best[:2] == 0).all() and (best[2:] > S.posterior_vars[2:]).all()

@@ -10,6 +10,7 @@ import math
 import re
 import signal
 import threading
+import time
 from functools import cache
 from pathlib import Path
 
@@ -258,17 +259,63 @@ def test_tiny_numbers_are_compared_by_their_own_size():
     assert "✗" in feedback.verdict(tiny, lambda x, t: 2e-12 * x, torch.Generator())
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this platform has no alarm")
-def test_an_endless_loop_is_stopped_and_the_clock_put_back(monkeypatch):
-    monkeypatch.setattr(calling, "SECONDS", 0.1)
-    before = signal.getsignal(signal.SIGALRM)
-    for answer, text in (
-        (endless, "Your function was still running after 0.1 s: does a loop never end?"),
-        (double, "✓"),
-    ):
-        assert text in feedback.verdict(TOY, answer, torch.Generator())
-        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
-        assert signal.getsignal(signal.SIGALRM) == before
+TIMERS = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this platform has no timers")
+
+
+def asleep(x, t):
+    time.sleep(600)
+
+
+def in_its_own_time(x, t):
+    """Right, and slow by the clock on the wall, as on a busy machine."""
+    time.sleep(0.5)
+    return double(x, t)
+
+
+def clocks():
+    handlers = [signal.getsignal(number) for number in (signal.SIGPROF, signal.SIGALRM)]
+    return handlers, [signal.getitimer(t) for t in (signal.ITIMER_PROF, signal.ITIMER_REAL)]
+
+
+LIMITS = {  # the seconds of computing and on the wall, the answer, what is said
+    "a loop": (
+        (0.2, 600.0),
+        endless,
+        "✗ Not yet. Your function was still running after 0.2 s of computing: "
+        "does a loop never end?",
+    ),
+    "a wait": (
+        (600.0, 0.2),
+        asleep,
+        "✗ Not yet. Your function was still running after 0.2 s: does it wait for something?",
+    ),
+    "a busy machine": ((0.4, 600.0), in_its_own_time, "✓ Right, on every case tried."),
+}
+
+
+@TIMERS
+@pytest.mark.parametrize("limits, answer, sentence", LIMITS.values(), ids=LIMITS)
+def test_an_answer_has_a_limit_and_the_clocks_are_put_back(limits, answer, sentence, monkeypatch):
+    for name, seconds in zip(("CPU_SECONDS", "WALL_SECONDS"), limits, strict=True):
+        monkeypatch.setattr(calling, name, seconds)
+    before = clocks()
+    assert before[1] == [(0, 0), (0, 0)]
+    assert feedback.verdict(TOY, answer, torch.Generator()) == sentence
+    assert clocks() == before
+
+
+@TIMERS
+def test_a_call_inside_a_call_leaves_the_limits_of_the_outer_one(monkeypatch):
+    monkeypatch.setattr(calling, "CPU_SECONDS", 0.2)
+
+    def outer():
+        inside = calling.call(endless, (0, 1))
+        return inside, clocks()[1]
+
+    before = clocks()
+    inside, (computing, waiting) = calling.call(outer, ())
+    assert inside.cause == "endless" and clocks() == before
+    assert 0 < computing[0] < 1 and 0 < waiting[0] <= calling.WALL_SECONDS
 
 
 def test_outside_the_main_thread_nothing_is_timed():

@@ -29,8 +29,8 @@ def model(x_t, t, y=None):
 def tilted_eps(x: torch.Tensor, t: int, y: torch.Tensor, scale: float) -> torch.Tensor:
     """-std grad log [q(x) (q(x | y) / q(x))^scale]: what guidance claims to follow."""
     x = x.clone().requires_grad_()
-    whole = dc.mixture_log_prob(dc.diffuse(SCHEDULE, ALL, t), x)
-    each = [dc.mixture_log_prob(dc.diffuse(SCHEDULE, of_class(k), t), x) for k in range(3)]
+    whole = dc.diffuse(SCHEDULE, ALL, t).log_prob(x)
+    each = [dc.diffuse(SCHEDULE, of_class(k), t).log_prob(x) for k in range(3)]
     told = torch.stack(each)[y, torch.arange(len(y))]
     ((1 - scale) * whole + scale * told).sum().backward()
     return -SCHEDULE.marginal_vars[t].sqrt() * x.grad

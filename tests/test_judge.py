@@ -90,8 +90,22 @@ def test_float32_features_far_from_zero_lose_nothing():
 def test_fewer_than_2_rows_are_refused(few):
     many = normal(5, 3)
     for pair in ((many[:few], many), (many, many[:few])):
-        with pytest.raises(ValueError, match="must"):
+        with pytest.raises(ValueError, match=rf"must .*, got .*\({few}, 3\)"):
             judge.frechet_distance(*pair)
+
+
+def test_the_set_of_images_that_is_no_data_is_named():
+    good, network = torch.zeros(3, 1, 28, 28), nets.Classifier()
+    rng = torch.Generator().manual_seed(0)
+    bad = good / 0
+    with pytest.raises(ValueError, match=r"^x must hold .*, got"):
+        judge.judge_images(network, bad, good)
+    with pytest.raises(ValueError, match=r"^real must hold .*, got"):
+        judge.judge_images(network, good, bad)
+    with pytest.raises(ValueError, match=r"^train must hold .*, got"):
+        judge.frechet_floor(network, bad, good, 2, generator=rng)
+    with pytest.raises(ValueError, match=r"^real must hold .*, got"):
+        judge.frechet_floor(network, good, bad, 2, generator=rng)
 
 
 # nearest_distances

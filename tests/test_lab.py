@@ -1,8 +1,13 @@
 """Figures and widgets, without a browser."""
 
 import base64
+import configparser
 import gc
 import io
+import math
+import re
+from contextlib import nullcontext
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -11,7 +16,9 @@ import torch
 from matplotlib import pyplot
 from PIL import Image
 
+import diffusion_core as dc
 import diffusion_lab as lab
+from diffusion_core import data
 
 
 def explorer(update=None, **options):
@@ -147,12 +154,78 @@ def test_show_displays_the_picture_with_its_sentence(monkeypatch):
     assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
 
 
-def test_a_claim_that_does_not_hold_stops_a_full_run_only(monkeypatch, capsys):
+# Claims
+
+SANITIZE = Path(__file__).parent / "nbval_sanitize.cfg"
+MNIST = data.Images(torch.zeros(0), torch.zeros(0), "MNIST", "")
+OTHERS = MNIST._replace(source="scikit-learn digits")
+WHOLE, STOPPED = dc.History([0.2], 1.0, False), dc.History([0.2], 1.0, True)
+CLAIMS = {  # the arguments, the line that is printed
+    "at least": ((0.953, {"at_least": 0.9}), "share: at least 0.9 [holds: 0.953]"),
+    "not at least": ((0.5, {"at_least": 0.9}), "share: at least 0.9 [does not hold here: 0.5]"),
+    "just at least": ((0.9, {"at_least": 0.9}), "share: at least 0.9 [holds: 0.9]"),
+    "at most": ((1.87, {"at_most": 2}), "share: at most 2 [holds: 1.87]"),
+    "not at most": ((2.345, {"at_most": 2}), "share: at most 2 [does not hold here: 2.35]"),
+    "above": ((0.12, {"above": 0}), "share: above 0 [holds: 0.12]"),
+    "not above": ((0.0, {"above": 0}), "share: above 0 [does not hold here: 0]"),
+    "below": ((0.2034, {"below": 0.25}), "share: below 0.25 [holds: 0.203]"),
+    "not below": ((0.25, {"below": 0.25}), "share: below 0.25 [does not hold here: 0.25]"),
+    "close": ((1.00004, {"at_most": 1}), "share: at most 1 [does not hold here: 1.00004]"),
+    "no number": ((math.nan, {"at_most": 1}), "share: at most 1 [does not hold here: nan]"),
+    "a tensor": ((torch.tensor(0.5), {"below": 1}), "share: below 1 [holds: 0.5]"),
+    "trained": ((0.2, {"below": 1, "history": WHOLE}), "share: below 1 [holds: 0.2]"),
+    "stopped": (
+        (3, {"below": 1, "history": STOPPED}),
+        "share: below 1 [not checked: the training was stopped early]",
+    ),
+    "on MNIST": ((0.2, {"below": 1, "digits": MNIST}), "share: below 1 [holds: 0.2]"),
+    "no MNIST": (
+        (3, {"below": 1, "digits": OTHERS}),
+        "share: below 1 [not checked: needs MNIST]",
+    ),
+}
+
+
+@pytest.fixture(params=["", "strict"], ids=["for a learner", "strict"])
+def strict(request, monkeypatch):
     monkeypatch.delenv("DIFFUSION_SHORT_RUN", raising=False)
-    lab.claim("one is one", True)
-    with pytest.raises(AssertionError, match="two is one"):
-        lab.claim("two is one", False)
+    monkeypatch.setenv("DIFFUSION_CLAIMS", request.param)
+    return request.param == "strict"
+
+
+@pytest.mark.parametrize("arguments, line", CLAIMS.values(), ids=CLAIMS)
+def test_a_claim_says_whether_it_holds(arguments, line, strict, capsys):
+    number, options = arguments
+    fails = pytest.raises(AssertionError, match=f"^{re.escape(line)}$")
+    with fails if strict and "does not hold" in line else nullcontext():
+        assert lab.claim("share", number, **options) is None
+    assert capsys.readouterr().out == f"{line}\n"
+
+
+@pytest.mark.parametrize("arguments", [pair[0] for pair in CLAIMS.values()], ids=CLAIMS)
+def test_a_short_run_checks_no_claim(arguments, strict, monkeypatch, capsys):
     monkeypatch.setenv("DIFFUSION_SHORT_RUN", "1")
-    lab.claim("two is one", False)
-    said = capsys.readouterr().out.splitlines()
-    assert said == ["Checked in a full run: one is one", "Checked in a full run: two is one"]
+    number, options = arguments
+    lab.claim("share", number, **options)
+    assert capsys.readouterr().out.endswith(" [not checked: short run]\n")
+
+
+def test_the_lines_of_all_runs_are_the_same_to_nbval():
+    """But for the quantity and the threshold, which are the claim itself."""
+    rules = configparser.ConfigParser()
+    rules.read(SANITIZE)
+    pattern, put = rules["claims"]["regex"], rules["claims"]["replace"]
+    lines = [line for _, line in CLAIMS.values()]
+    short = [re.sub(r"\[.*", "[not checked: short run]", line) for line in lines]
+    for line, other in zip(lines, short, strict=True):
+        left = re.sub(pattern, put, line)
+        assert left == re.sub(pattern, put, other) == line.split("[")[0] + "[CLAIM]"
+    table = "a list [1, 2] and a note [holds]"
+    assert re.sub(pattern, put, table) == table
+
+
+@pytest.mark.parametrize("bounds", [{}, {"below": 1, "above": 0}])
+def test_a_claim_has_one_threshold(bounds):
+    said = f"one of at_least, at_most, above, below must be given, got {len(bounds)}"
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        lab.claim("share", 0.5, **bounds)

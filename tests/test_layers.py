@@ -1,9 +1,11 @@
-"""The shape of the package: who imports whom, how long things are, what they promise."""
+"""The shape of the course: who imports whom, how long things are, what they promise."""
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,52 +13,36 @@ import pytest
 import diffusion_core as dc
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "diffusion_core"
-FILES = sorted(PACKAGE.rglob("*.py"))
-SOURCES = {str(f.relative_to(PACKAGE).with_suffix("")).replace("\\", "/"): f for f in FILES}
+PACKAGES = ("diffusion_core", "diffusion_lab")
+FILES = sorted(f for package in PACKAGES for f in (ROOT / package).rglob("*.py"))
+SOURCES = {f.relative_to(ROOT).with_suffix("").as_posix(): f for f in FILES}
+CORE = [name for name in SOURCES if name.startswith("diffusion_core/")]
 EVERY = pytest.mark.parametrize("name", SOURCES)
+EVERY_OF_THE_CORE = pytest.mark.parametrize("name", CORE)
 
-# DESIGN, section 3. `checks` and `devices` are below everything, so all may import them.
-BOTTOM = {"checks", "devices", "progress"}
-MATHS = {"gaussian", "schedules"}
-ON_MATHS = MATHS | {"process", "mixtures"}
-ON_ALL = ON_MATHS | {"decoders", "elbo", "weights", "score", "sde", "samplers", "guidance"}
-MAY_IMPORT = {
-    "checks": set(),
-    "progress": set(),
-    "devices": set(),
-    "gaussian": set(),
-    "schedules": set(),
-    "nets": set(),
-    "metrics": set(),
-    "toys": set(),
-    "download": set(),
-    "data": {"download"},
-    "process": ON_MATHS,
-    "mixtures": ON_MATHS,
-    "decoders": MATHS,
-    "weights": MATHS | {"process"},
-    "elbo": ON_ALL | {"decoders"},
-    "score": ON_ALL,
-    "sde": ON_ALL,
-    "samplers": ON_ALL,
-    "guidance": ON_ALL,
-    # DESIGN names schedules, process, checkpoints; the losses also draw their eps: gaussian.
-    "losses": MATHS | {"process"},
-    "training": {"checkpoints"},
-    "checkpoints": set(),
-    "judge": {"nets"},
-    "pretrained": {"checkpoints", "nets"},
-    "lab": ON_ALL | {"nets", "metrics", "toys", "data", "losses", "training", "checkpoints"},
-    "__init__": ON_ALL | {"nets", "metrics", "toys", "data", "losses", "training", "checkpoints"},
-}
-TORCH_AND_NUMPY = MATHS | {"nets", "metrics", "process", "mixtures", "checks", "devices"}
-ONLY_LAB = {"matplotlib", "ipywidgets", "IPython", "isal"}
+# The floors of diffusion_core, the lowest first. A part imports from floors below its own only.
+FLOORS = (
+    {"checks", "devices", "progress"},
+    {"gaussian", "schedules", "nets", "metrics", "toys", "download"},
+    {"predictions", "process", "decoders", "data", "checkpoints", "judge"},
+    {"mixtures", "elbo", "elbo_weights", "losses", "samplers", "guidance", "training"},
+    {"pretrained"},
+    {"__init__"},
+)
+# Training, checkpoints and data know no idea: the loss is passed in. What judges knows networks.
+IDEAS = FLOORS[3] - {"training"} | {"gaussian", "schedules", "predictions", "process", "decoders"}
+NO_IDEA = set().union(*FLOORS) - IDEAS - {"__init__"}
+TORCH_AND_NUMPY = IDEAS | {"nets", "metrics", "checks", "devices"}
+ONLY_LAB = {"matplotlib", "ipywidgets", "IPython", "isal", "diffusion_lab"}
 
 
 def part(name: str) -> str:
-    """Return the part of the package that a file belongs to: "nets/unet" is in nets."""
-    return name.split("/")[0]
+    """Return the part of its package that a file belongs to: "diffusion_core/nets/unet", nets."""
+    return name.split("/")[1]
+
+
+def floor(name: str) -> int:
+    return next(i for i, parts in enumerate(FLOORS) if part(name) in parts)
 
 
 def tree(name: str) -> ast.Module:
@@ -65,7 +51,7 @@ def tree(name: str) -> ast.Module:
 
 def imports(name: str) -> set[str]:
     """Return what a file imports, each by its full dotted name, also inside functions."""
-    package = ("diffusion_core", *name.split("/")[:-1])
+    package = tuple(name.split("/")[:-1])
     found = set()
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.Import):
@@ -77,31 +63,64 @@ def imports(name: str) -> set[str]:
     return found
 
 
+def files_imported(name: str) -> set[str]:
+    """Return the files of ours that an import of this file runs: importlib and faces count, too."""
+    found = set()
+    for dotted in imports(name):
+        path = dotted.replace(".", "/")
+        modules = {path, f"{path}/__init__"} & SOURCES.keys()
+        parent = path.rsplit("/", 1)[0]  # what was imported is a name of this module
+        found |= modules or {parent, f"{parent}/__init__"} & SOURCES.keys()
+    if "importlib" in imports(name):
+        pattern = rf"{name.rsplit('/', 1)[0]}/lesson_\d\d(/__init__)?"
+        found |= {other for other in SOURCES if re.fullmatch(pattern, other)}
+    faces = {f"{folder}/__init__" for other in found for folder in folders(other)}
+    return found | faces - {f"{folder}/__init__" for folder in folders(name)} - {name}
+
+
+def folders(name: str) -> list[str]:
+    """Return the packages that a file lies in, the inner ones last."""
+    parts = name.split("/")
+    return ["/".join(parts[:i]) for i in range(1, len(parts))]
+
+
 def functions(name: str):
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.FunctionDef):
             yield node
 
 
-@EVERY
-def test_imports_of_ours_go_downwards(name):
-    ours = {i.split(".")[1] for i in imports(name) if i.startswith("diffusion_core.")}
-    assert ours <= MAY_IMPORT[part(name)] | BOTTOM | {part(name)}
+def test_every_part_of_the_core_stands_on_one_floor():
+    assert sorted(part(name) for name in CORE if name.count("/") == 1) == sorted(
+        set().union(*FLOORS) - {"nets"}
+    )
 
 
-@EVERY
-def test_foreign_imports(name):
+@EVERY_OF_THE_CORE
+def test_imports_of_the_core_go_down_to_a_lower_floor(name):
+    below = {other for other in files_imported(name) if part(other) != part(name)}
+    assert all(floor(other) < floor(name) for other in below), sorted(below)
+
+
+@EVERY_OF_THE_CORE
+def test_what_trains_stores_and_judges_knows_no_idea(name):
+    if part(name) in NO_IDEA:
+        assert not {part(other) for other in files_imported(name)} & IDEAS
+
+
+@EVERY_OF_THE_CORE
+def test_foreign_imports_of_the_core(name):
     foreign = {i.split(".")[0] for i in imports(name)} - {"diffusion_core"}
     foreign -= sys.stdlib_module_names
+    assert not foreign & ONLY_LAB
     if part(name) in TORCH_AND_NUMPY:
         assert foreign <= {"torch", "numpy"}
-    if part(name) != "lab":
-        assert not foreign & ONLY_LAB
 
 
-@pytest.mark.parametrize("name", [n for n in SOURCES if part(n) != "lab"])
-def test_lab_is_the_only_part_that_loads_matplotlib_or_widgets(name):
-    assert not any(i.startswith("diffusion_lab") for i in imports(name))
+def test_no_circle_of_imports_none_through_importlib_either():
+    graph = {name: files_imported(name) for name in SOURCES}
+    assert "diffusion_lab/exercises/lesson_14/__init__" in graph["diffusion_lab/exercises/__init__"]
+    assert len(list(TopologicalSorter(graph).static_order())) == len(SOURCES)
 
 
 def test_importing_the_package_loads_neither_matplotlib_nor_widgets():
@@ -156,8 +175,9 @@ def test_no_global_seeding(name):
 
 
 @EVERY
-def test_a_module_has_at_most_200_lines(name):
-    assert len(SOURCES[name].read_text(encoding="utf-8").splitlines()) <= 200
+def test_a_module_has_at_most_200_lines_and_a_file_of_exercises_300(name):
+    limit = 300 if name.startswith("diffusion_lab/exercises/") else 200
+    assert len(SOURCES[name].read_text(encoding="utf-8").splitlines()) <= limit
 
 
 @EVERY
@@ -223,7 +243,7 @@ def test_no_class_of_ours_is_a_base_class():
 
 
 def test_identifiers_are_ascii_and_there_is_no_utils():
-    assert "utils" not in SOURCES
+    assert not [name for name in SOURCES if name.endswith("/utils")]
     for name in SOURCES:
         names = {n.id for n in ast.walk(tree(name)) if isinstance(n, ast.Name)}
         assert all(n.isascii() for n in names), name

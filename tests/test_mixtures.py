@@ -58,27 +58,27 @@ def test_log_prob_agrees_with_scipy(data):
         for m, v in zip(data.means.tolist(), data.vars.tolist(), strict=True)
     ]
     expected = scipy.special.logsumexp(parts, axis=0, b=data.weights.numpy()[:, None])
-    got = dc.mixture_log_prob(data, x)
+    got = data.log_prob(x)
     assert_close(got, torch.tensor(expected), rtol=1e-10, atol=1e-10)
 
 
 def test_score_is_the_gradient_of_log_prob(data):
     x = (3 * normal(20, 2)).requires_grad_()
-    dc.mixture_log_prob(data, x).sum().backward()
-    assert_close(dc.mixture_score(data, x.detach()), x.grad, rtol=1e-9, atol=1e-9)
+    data.log_prob(x).sum().backward()
+    assert_close(data.score(x.detach()), x.grad, rtol=1e-9, atol=1e-9)
 
 
 def test_nothing_overflows_far_from_the_data(data):
     for dtype in (torch.float32, torch.float64):
         x = torch.tensor([[1e3, -1e3], [-50.0, 50.0]], dtype=dtype)
-        assert dc.mixture_score(data, x).isfinite().all()
-        assert dc.mixture_log_prob(data, x).isfinite().all()
+        assert data.score(x).isfinite().all()
+        assert data.log_prob(x).isfinite().all()
         for t in (1, 10):
             assert dc.mixture_eps_model(SCHEDULE, data)(x, torch.tensor(t)).isfinite().all()
 
 
 def test_samples_have_the_moments_and_the_weights(data, generator):
-    x = dc.mixture_sample(data, 40_000, generator=generator)
+    x = data.sample(40_000, generator=generator)
     mean = data.weights @ data.means
     second = data.weights @ (data.means**2 + data.vars[:, None])
     assert_mean(x, mean)
@@ -88,7 +88,7 @@ def test_samples_have_the_moments_and_the_weights(data, generator):
 
 
 def test_samples_are_reproducible(data):
-    a, b = (dc.mixture_sample(data, 10, generator=seeded(1)) for _ in range(2))
+    a, b = (data.sample(10, generator=seeded(1)) for _ in range(2))
     assert_close(a, b, rtol=0, atol=0)
     assert a.dtype == data.means.dtype and a.shape == (10, 2)
 
@@ -97,18 +97,18 @@ def test_samples_are_reproducible(data):
 def test_trap_13_diffuse_is_the_density_of_x_t(data_1d, t):
     """q(x_t) = int q(x_0) q(x_t | x_0) dx_0, on a grid."""
     x_t = torch.tensor([[-2.0], [0.0], [0.7], [3.0]], dtype=torch.float64)
-    prior = dc.mixture_log_prob(data_1d, LINE)
+    prior = data_1d.log_prob(LINE)
     q = dc.q_marginal(SCHEDULE, LINE, t)
     joints = [prior + q.log_prob(x.expand_as(LINE))[:, 0] for x in x_t]
     expected = torch.stack([integral(joint.exp()) for joint in joints]).log()
-    got = dc.mixture_log_prob(dc.diffuse(SCHEDULE, data_1d, t), x_t)
+    got = dc.diffuse(SCHEDULE, data_1d, t).log_prob(x_t)
     assert_close(got, expected, rtol=1e-8, atol=1e-8)
 
 
 def test_diffuse_begins_with_the_data_and_ends_near_the_prior(data):
     assert_close(tuple(dc.diffuse(SCHEDULE, data, 0)), tuple(data), rtol=0, atol=0)
     x = normal(50, 2)
-    got = dc.mixture_log_prob(dc.diffuse(SCHEDULE, data, SCHEDULE.T), x)
+    got = dc.diffuse(SCHEDULE, data, SCHEDULE.T).log_prob(x)
     prior = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
     assert_close(got, prior, rtol=0, atol=0.1)
 
@@ -117,7 +117,7 @@ def test_diffuse_begins_with_the_data_and_ends_near_the_prior(data):
 def test_trap_13_eps_model_is_the_mean_of_eps_given_x_t(data_1d, t):
     """E[eps | x_t] by integrating over x_0 on a grid."""
     x_t = torch.tensor([[-2.0], [0.0], [0.7], [3.0]], dtype=torch.float64)
-    prior = dc.mixture_log_prob(data_1d, LINE)
+    prior = data_1d.log_prob(LINE)
     for x, got in zip(x_t, dc.mixture_eps_model(SCHEDULE, data_1d)(x_t, t), strict=True):
         q = dc.q_marginal(SCHEDULE, LINE, t)
         joint = (prior + q.log_prob(x.expand_as(LINE))[:, 0]).exp()
@@ -137,7 +137,7 @@ def test_eps_model_of_a_finite_data_set_weighs_its_points(t):
 
 
 def test_no_other_eps_model_has_a_smaller_error(data, generator):
-    x0 = dc.mixture_sample(data, 20_000, generator=generator)
+    x0 = data.sample(20_000, generator=generator)
     eps = dc.standard_normal(x0, generator)
     x_t = dc.q_sample(SCHEDULE, x0, 4, eps)
     best = dc.mixture_eps_model(SCHEDULE, data)(x_t, 4)
@@ -159,11 +159,11 @@ def test_eps_model_takes_a_t_for_each_example_and_images_as_they_are():
 def test_trap_23_results_live_where_x_does(data, device):
     x = normal(4, 2, dtype=torch.float32).to(device)
     for got in (
-        dc.mixture_score(data, x),
+        data.score(x),
         dc.mixture_eps_model(SCHEDULE, data)(x, torch.full((4,), 3, device=device)),
     ):
         assert (got.dtype, got.device.type, got.shape) == (x.dtype, device.type, x.shape)
-    assert dc.mixture_log_prob(data, x).device.type == device.type
+    assert data.log_prob(x).device.type == device.type
 
 
 # The exact reverse step.
@@ -172,7 +172,7 @@ def test_trap_23_results_live_where_x_does(data, device):
 def grid_reverse(data, x: float, t: int) -> torch.Tensor:
     """q(x_{t-1} | x_t = x) on the grid, from q(x_{t-1}) and one step of the chain."""
     step = dc.q_step(SCHEDULE, LINE, t)
-    joint = dc.mixture_log_prob(dc.diffuse(SCHEDULE, data, t - 1), LINE)
+    joint = dc.diffuse(SCHEDULE, data, t - 1).log_prob(LINE)
     joint = (joint + step.log_prob(torch.full_like(LINE, x))[:, 0]).exp()
     return joint / integral(joint)
 
@@ -182,17 +182,17 @@ def grid_reverse(data, x: float, t: int) -> torch.Tensor:
 def test_mixture_reverse_is_bayes_rule_on_a_grid(data_1d, t, x):
     got = dc.mixture_reverse(SCHEDULE, data_1d, torch.tensor([x], dtype=torch.float64), t)
     assert_close(
-        dc.mixture_log_prob(got, LINE).exp(), grid_reverse(data_1d, x, t), rtol=1e-8, atol=1e-9
+        got.log_prob(LINE).exp(), grid_reverse(data_1d, x, t), rtol=1e-8, atol=1e-9
     )
 
 
 @TIMES
 def test_mixture_reverse_is_bayes_rule_in_2_d(data, t):
     x_prev, x_t = normal(20, 2), torch.tensor([0.4, -1.1], dtype=torch.float64)
-    got = dc.mixture_log_prob(dc.mixture_reverse(SCHEDULE, data, x_t, t), x_prev)
+    got = dc.mixture_reverse(SCHEDULE, data, x_t, t).log_prob(x_prev)
     step = dc.q_step(SCHEDULE, x_prev, t).log_prob(x_t.expand_as(x_prev)).sum(1)
-    before = dc.mixture_log_prob(dc.diffuse(SCHEDULE, data, t - 1), x_prev)
-    after = dc.mixture_log_prob(dc.diffuse(SCHEDULE, data, t), x_t[None])
+    before = dc.diffuse(SCHEDULE, data, t - 1).log_prob(x_prev)
+    after = dc.diffuse(SCHEDULE, data, t).log_prob(x_t[None])
     assert_close(got, step + before - after, rtol=1e-9, atol=1e-9)
 
 
@@ -271,9 +271,9 @@ def test_trap_1_prior_kl_of_one_gaussian_has_a_closed_form():
 def test_trap_1_prior_kl_is_the_mean_log_ratio_and_below_the_bound(data, generator):
     schedule = dc.linear_schedule(50)
     q = dc.diffuse(schedule, data, schedule.T)
-    x = dc.mixture_sample(q, 40_000, generator=generator)
+    x = q.sample(40_000, generator=generator)
     log_p = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
-    bits = (dc.mixture_log_prob(q, x) - log_p) / (2 * math.log(2))
+    bits = (q.log_prob(x) - log_p) / (2 * math.log(2))
     got = dc.prior_kl(schedule, data)
     assert_mean(bits, got)
     second_moment = (data.weights @ (data.means**2 + data.vars[:, None])).mean().item()

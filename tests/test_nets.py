@@ -86,13 +86,14 @@ def test_embedding_returns_float32_for_integers(dtype):
 @pytest.mark.parametrize(
     ("t", "dim", "error", "named"),
     [
-        (torch.tensor([1]), 7, ValueError, "dim"),
+        (torch.tensor([1]), 7, ValueError, "dim must be even.*got 7"),
         (torch.tensor([1]), 0, ValueError, "dim"),
-        (torch.tensor(1), 8, ValueError, "t must be .B,."),
-        (torch.tensor([[1]]), 8, ValueError, "t must be .B,."),
-        (torch.tensor([1.0]), 8, TypeError, "t must be an integer"),
-        (torch.tensor([True]), 8, TypeError, "t must be an integer"),
-        (1, 8, TypeError, "t must be an integer"),
+        (torch.tensor([1]), 8.0, TypeError, "dim must be an int, got float"),
+        (torch.tensor(1), 8, ValueError, r"t must have shape .B,.*got \(\)"),
+        (torch.tensor([[1]]), 8, ValueError, r"t must have shape .B,.*got \(1, 1\)"),
+        (torch.tensor([1.0]), 8, TypeError, "t must be an integer.*got torch.float32"),
+        (torch.tensor([True]), 8, TypeError, "t must be an integer.*got torch.bool"),
+        (1, 8, TypeError, "t must be an integer.*got int"),
     ],
 )
 def test_embedding_names_the_bad_argument(t, dim, error, named):
@@ -194,11 +195,11 @@ def test_an_example_does_not_see_the_others_in_its_batch(kind, device):
 def test_wrong_shapes_are_named(kind):
     net, shape = build(kind)
     x_t, t = batch(shape)
-    with pytest.raises(ValueError, match="x_t must be"):
+    with pytest.raises(ValueError, match=r"x_t must have shape .*, got"):
         net(x_t[0], t)
-    with pytest.raises(ValueError, match="t must"):
+    with pytest.raises(ValueError, match=r"t must have shape \(3,\), got \(2,\)"):
         net(x_t, t[:2])
-    with pytest.raises(ValueError, match="t must"):
+    with pytest.raises(ValueError, match=r"t must have shape \(3,\), got \(3, 1\)"):
         net(x_t, t[:, None])
     with pytest.raises(TypeError, match="t must be an integer"):
         net(x_t, t / T)
@@ -207,13 +208,21 @@ def test_wrong_shapes_are_named(kind):
 # --- one network ---------------------------------------------------------------------------------
 
 
-def test_mlp_takes_other_sizes_and_refuses_bad_ones():
+def test_mlp_takes_other_sizes():
     net = MLP(dim=5, width=16, depth=1)
     x_t, t = batch((5,))
     assert net(x_t, t).shape == (3, 5)
-    for bad, named in [({"width": 7}, "width"), ({"depth": 0}, "depth"), ({"dim": 0}, "dim")]:
-        with pytest.raises(ValueError, match=named):
-            MLP(**bad)
+
+
+@pytest.mark.parametrize("name", ["dim", "width", "depth"])
+def test_mlp_refuses_bad_sizes(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least [12], got 0"):
+        MLP(**{name: 0})
+    for bad in (8.0, True):
+        with pytest.raises(TypeError, match=f"{name} must be an int, got {type(bad).__name__}"):
+            MLP(**{name: bad})
+    with pytest.raises(ValueError, match=r"width must be even.*got 7"):
+        MLP(width=7)
 
 
 def test_a_new_unet_answers_zero():
@@ -251,7 +260,7 @@ def test_unet_takes_other_sizes(arguments, shape):
 @pytest.mark.parametrize("shape", [(3, 28, 28), (1, 30, 28), (1, 28, 27), (1, 0, 28)])
 def test_unet_refuses_a_wrong_image(shape):
     net, _ = build("unet")
-    with pytest.raises(ValueError, match="x_t must"):
+    with pytest.raises(ValueError, match=r"x_t must have .*, got \(2, "):
         net(torch.zeros(2, *shape), torch.tensor([1, 2]))
 
 
@@ -263,11 +272,22 @@ def test_unet_refuses_a_wrong_image(shape):
         ({"widths": (8, 16), "heads": 3}, "heads"),
         ({"in_channels": 0}, "in_channels"),
         ({"patch": 0}, "patch"),
+        ({"heads": 0}, "heads"),
+        ({"widths": (8, 0)}, r"widths\[1\]"),
+        ({"emb_dim": 7}, "emb_dim"),
+        ({"classes": -1}, "classes"),
     ],
 )
 def test_unet_refuses_bad_arguments(arguments, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=f"^{named} must .*, got "):
         UNet(**arguments)
+
+
+@pytest.mark.parametrize("bad", [8.0, True])
+@pytest.mark.parametrize("name", ["in_channels", "patch", "heads", "emb_dim", "classes", "widths"])
+def test_unet_refuses_sizes_that_are_no_integers(name, bad):
+    with pytest.raises(TypeError, match=rf"^{name}\S* must be an int, got {type(bad).__name__}"):
+        UNet(**{name: (16, bad) if name == "widths" else bad})
 
 
 def labelled_unet() -> UNet:
@@ -299,17 +319,18 @@ def test_every_label_learns_and_the_other_weights_do_not_depend_on_classes():
 @pytest.mark.parametrize(
     ("y", "named"),
     [
-        (torch.tensor([0, 4]), "0..3"),
-        (torch.tensor([-1, 0]), "0..3"),
-        (torch.tensor([0]), r"y must be \(2,\)"),
-        (torch.tensor([0.0, 1.0]), "whole number"),
+        (torch.tensor([0, 4]), r"0\.\.3.*got 0\.\.4"),
+        (torch.tensor([-1, 0]), r"0\.\.3.*got -1\.\.0"),
+        (torch.tensor([0]), r"\(2,\).*got torch.int64 \(1,\)"),
+        (torch.tensor([0.0, 1.0]), "int64 or int32 .*got torch.float32"),
+        (torch.tensor([False, True]), "int64 or int32 .*got torch.bool"),
     ],
 )
 def test_a_unet_refuses_other_labels(y, named):
     x_t, t = normal(2, 1, 8, 8, dtype=torch.float32), torch.tensor([1, 2])
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=f"y must be .*{named}"):
         labelled_unet()(x_t, t, y)
-    with pytest.raises(ValueError, match="y must be"):
+    with pytest.raises(ValueError, match=r"y must be None.*got 0\.\.1"):
         UNet(widths=(8, 16))(x_t, t, torch.tensor([0, 1]))
 
 

@@ -2,17 +2,14 @@
 
 import ast
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
+import build_notebooks as build
 import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-import build_notebooks as build  # noqa: E402
-
 SOURCES = build.sources()
 EVERY = pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
 IGNORED_CELLS = 0  # cells whose output is not compared: only those that time or name the machine

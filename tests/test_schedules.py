@@ -55,7 +55,7 @@ def exact(betas: torch.Tensor, table: str) -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def test_row_0_is_clean_data(schedule):
+def test_clean_data_is_row_0(schedule):
     row = {name: getattr(schedule, name)[0].item() for name in TABLES}
     assert row == {
         "betas": 0,

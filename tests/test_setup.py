@@ -1,5 +1,7 @@
 """The set-up: dependencies named once, versions pinned once, commands that do what they say."""
 
+import ast
+import json
 import os
 import re
 import shutil
@@ -8,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import check_core
 import nbformat
 import pytest
 import yaml
@@ -21,7 +24,30 @@ REQUIREMENTS = [
     for lines in [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
     for line in lines
 ]
-needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+needs_make = pytest.mark.skipif(
+    os.name == "nt" or shutil.which("make") is None, reason="for make and a Unix shell"
+)
+
+# A package whose name is not the name that is imported.
+PACKAGE_OF = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
+# The core and each extra: where its imports are.
+IMPORTING = {
+    "core": ["diffusion_core/**/*.py"],
+    "lab": [
+        "diffusion_lab/**/*.py",
+        "notebooks/src/*.py",
+        "scripts/working_copy.py",
+        "scripts/train_*.py",
+    ],
+    "test": ["tests/**/*.py", "scripts/*.py", "benchmarks/*.py"],
+}
+# What is named though nothing of ours imports it.
+NOT_IMPORTED = {
+    "core": {"scipy"},  # for the lessons on differential equations and on flows
+    "lab": {"jupyterlab", "ipykernel"},  # `make lab` runs it; the kernel of every lesson
+    "test": {"nbval", "pre-commit", "ruff"},  # a plugin of pytest; commands
+}
+NOT_NAMED = {"denoising-diffusion-pytorch"}  # benchmarks/mnist.py measures it where it is installed
 
 
 def read_pins() -> dict[str, str]:
@@ -41,6 +67,47 @@ def test_every_dependency_has_a_pin_within_its_bound(requirement):
     assert requirement.specifier.contains(read_pins()[canonicalize_name(requirement.name)])
 
 
+def named(part: str) -> set[str]:
+    """Packages that pyproject.toml names for the core or an extra, without those it includes."""
+    lines = PROJECT["optional-dependencies"].get(part, PROJECT["dependencies"])
+    names = [canonicalize_name(Requirement(line).name) for line in lines]
+    assert len(set(names)) == len(names), "a package twice"
+    return set(names) - {PROJECT["name"]}
+
+
+def imported(part: str) -> set[str]:
+    """Packages imported there, also inside functions; ours and Python's own are left out."""
+    files = [file for pattern in IMPORTING[part] for file in ROOT.glob(pattern)]
+    ours = {"diffusion_core", "diffusion_lab"}
+    for folder in ["tests", "scripts", "benchmarks"]:
+        ours |= {file.stem for file in (ROOT / folder).glob("*.py")}
+    found = set()
+    for node in [n for f in files for n in ast.walk(ast.parse(f.read_text("utf-8")))]:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module.split(".")[0])
+    found -= ours | sys.stdlib_module_names
+    return {canonicalize_name(PACKAGE_OF.get(name, name)) for name in found}
+
+
+@pytest.mark.parametrize("part", IMPORTING)
+def test_pyproject_names_what_is_imported_and_nothing_else(part):
+    below = {"core": [], "lab": ["core"], "test": ["core", "lab"]}[part]
+    named_below = {name for other in below for name in named(other)}
+    assert not named(part) & named_below, "named twice"
+    assert not NOT_IMPORTED[part] & imported(part), "imported by now"
+    assert named(part) == (imported(part) | NOT_IMPORTED[part]) - named_below - NOT_NAMED
+
+
+def test_one_extra_includes_the_other():
+    includes = {
+        extra: [line for line in lines if line.startswith(PROJECT["name"])]
+        for extra, lines in PROJECT["optional-dependencies"].items()
+    }
+    assert includes == {"lab": [], "test": ["diffusion-core[lab]"]}
+
+
 def test_pins_that_must_not_move_unnoticed():
     pins = read_pins()
     assert pins["torch"] == "2.13.0"  # without +cpu: CUDA builds satisfy it too
@@ -55,17 +122,49 @@ def test_environment_yml_delegates():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
     python, pip, delegated = environment["dependencies"]
     assert (python, pip) == ("python=3.11", "pip")
-    assert delegated == {"pip": ["-c constraints.txt", "-e .[test]"]}
+    assert delegated == {"pip": ["-c constraints.txt", "-e .[lab]"]}
     assert PROJECT["requires-python"] == ">=3.11"
 
 
 def test_workflow_runs_what_everyone_runs():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
     assert {"push", "pull_request", "schedule"} <= workflow[True].keys()  # YAML 1.1: on is True
-    (job,) = workflow["jobs"].values()
-    assert job["strategy"]["matrix"]["python"][0] == "3.11"
-    (command,) = [step["run"] for step in job["steps"] if "run" in step]
+    assert {job["timeout-minutes"] for job in workflow["jobs"].values()} == {120}
+    course, windows = workflow["jobs"]["course"], workflow["jobs"]["windows"]
+    assert course["strategy"]["matrix"]["os"] == ["ubuntu-latest", "macos-latest"]
+    assert course["strategy"]["matrix"]["python"][0] == "3.11"
+    (command,) = commands(course)
     assert command.startswith(".ci/run") and os.access(ROOT / ".ci/run", os.X_OK)
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert len(commands(windows)) == 6
+    for command in commands(windows):
+        typed = re.sub(r"\$\{\{.*\}\}", "-c constraints.txt", command).split(" --")[0]
+        assert typed.replace(".[test]", ".[lab]") in readme
+
+
+def commands(job: dict) -> list[str]:
+    return [step["run"] for step in job["steps"] if "run" in step]
+
+
+def test_a_cloud_workspace_uses_the_same_commands():
+    workspace = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text("utf-8"))
+    assert workspace["updateContentCommand"] == "make lab LAB_ARGS=--version"  # does not stay
+    assert "LAB_ARGS" in workspace["containerEnv"]
+    assert workspace["image"].endswith(":3.11")
+
+
+def test_ci_run_tries_the_core_alone_and_make_test_does_not():
+    assert 'make "$@" core\n' in (ROOT / ".ci/run").read_text("utf-8")
+    (test,) = re.findall(r"^test: (.*?) ##", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    assert test.split() == ["unit", "lessons"]
+
+
+def test_the_complete_program_of_the_readme_runs(monkeypatch):
+    monkeypatch.setenv("DIFFUSION_SHORT_RUN", "1")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    names = {}
+    exec(check_core.complete_program(), names)
+    assert names["step"].x_t.shape == (2000, 2)
 
 
 def test_only_ci_run_knows_the_shared_data():
@@ -104,8 +203,10 @@ case "$1" in
 esac
 """
 VENV = "-m venv --clear .venv"
-PIP = "-m pip install -c constraints.txt -e .[test]"
-UNIT = "-m pytest tests"
+PIP = "-m pip install -c constraints.txt -e ."
+# By goal: the extra it installs, and what it runs then.
+EXTRA = {"lab": "[lab]", "unit": "[test]"}
+RUNS = {"lab": ["scripts/working_copy.py", "-m jupyterlab"], "unit": ["-m pytest tests"]}
 
 
 class Course:
@@ -124,16 +225,24 @@ class Course:
     def use(self, version: str) -> None:
         (self.fake / "version").write_text(version + "\n")
 
-    def make(self, *arguments: str) -> tuple[list[str], str]:
-        """What `make unit` asked of Python, and its messages."""
+    def make(self, goal: str, *arguments: str) -> tuple[list[str], str]:
+        """What a goal asked of Python (JupyterLab: without its options), and its messages."""
         log = self.fake / "log"
         log.write_text("")
         env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
         env.pop("CONSTRAINTS", None)
         env.update(FAKE=str(self.fake), PYTHON=str(self.fake / "python3"))
-        command = ["make", "unit", *arguments]
+        command = ["make", goal, *arguments]
         run = subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True)
-        return log.read_text().splitlines(), run.stdout + run.stderr
+        asked = re.sub("(?m)^-m jupyterlab .*$", "-m jupyterlab", log.read_text())
+        return asked.splitlines(), run.stdout + run.stderr
+
+    def installs(self, goal: str, *arguments: str) -> list[str]:
+        """What a goal asked of Python before it ran what it is there for."""
+        asked = self.make(goal, *arguments)[0]
+        runs = RUNS[goal]
+        assert asked[-len(runs) :] == runs
+        return asked[: -len(runs)]
 
 
 @pytest.fixture
@@ -141,39 +250,78 @@ def course(tmp_path: Path) -> Course:
     return Course(tmp_path)
 
 
-@needs_make
-def test_a_second_run_installs_nothing(course):
-    assert course.make()[0] == [VENV, PIP, UNIT]
-    assert course.make()[0] == [UNIT]
+every_goal = pytest.mark.parametrize("goal", EXTRA)
 
 
 @needs_make
-def test_changed_requirements_are_installed(course):
-    course.make()
+@every_goal
+def test_a_second_run_installs_nothing(course, goal):
+    assert course.installs(goal) == [VENV, PIP + EXTRA[goal]]
+    assert course.installs(goal) == []
+
+
+@needs_make
+def test_tests_need_more_than_a_learner(course):
+    assert course.installs("lab") == [VENV, PIP + "[lab]"]
+    assert course.installs("unit") == [PIP + "[test]"]
+    assert course.installs("unit") == course.installs("lab") == []
+
+
+@needs_make
+def test_a_learner_needs_nothing_that_tests_do_not(course):
+    assert course.installs("unit") == [VENV, PIP + "[test]"]
+    assert course.installs("lab") == []
+
+
+@needs_make
+@every_goal
+def test_changed_requirements_are_installed(course, goal):
+    course.installs("lab")
+    course.installs("unit")
     for name in ["pyproject.toml", "constraints.txt"]:
         with (course.path / name).open("a") as file:
             file.write("# changed\n")
-        assert course.make()[0] == [PIP, UNIT]
-    assert course.make("CONSTRAINTS=")[0] == [PIP.replace("-c constraints.txt ", ""), UNIT]
+        assert course.installs(goal) == [PIP + EXTRA[goal]]
+    newest = [PIP.replace("-c constraints.txt ", "") + EXTRA[goal]]
+    assert course.installs(goal, "CONSTRAINTS=") == newest
 
 
 @needs_make
-def test_a_stale_environment_is_made_anew(course):
-    course.make()
+def test_requirements_changed_back_are_installed_again(course):
+    course.installs("lab")
+    text = (course.path / "constraints.txt").read_text("utf-8")
+    (course.path / "constraints.txt").write_text(text + "# changed\n", "utf-8")
+    assert course.installs("unit") == [PIP + "[test]"]
+    (course.path / "constraints.txt").write_text(text, "utf-8")
+    assert course.installs("lab") == [PIP + "[lab]"]
+
+
+@needs_make
+@every_goal
+def test_a_stale_environment_is_made_anew(course, goal):
+    anew = [VENV, PIP + EXTRA[goal]]
+    course.make(goal)
     course.path = course.path.rename(course.path.with_name("moved course"))
-    assert course.make()[0] == [VENV, PIP, UNIT]
+    assert course.installs(goal) == anew
     (course.path / ".venv/bin/python").unlink()
-    assert course.make()[0] == [VENV, PIP, UNIT]
+    assert course.installs(goal) == anew
     course.use("Python 3.12.1")
-    assert course.make()[0] == [VENV, PIP, UNIT]
-    assert course.make()[0] == [UNIT]
+    assert course.installs(goal) == anew
+    assert course.installs(goal) == []
 
 
 @needs_make
-def test_an_old_python_is_refused_in_words(course):
+@every_goal
+def test_an_old_python_is_refused_in_words(course, goal):
     course.use("Python 3.9.2")
-    asked, message = course.make()
+    asked, message = course.make(goal)
     assert asked == [] and "Python 3.11 or newer is needed" in message
+
+
+@needs_make
+def test_the_core_is_tried_with_the_tested_versions_or_the_newest(course):
+    assert course.make("core")[0] == [VENV, "scripts/check_core.py constraints.txt"]
+    assert course.make("core", "CONSTRAINTS=")[0] == ["scripts/check_core.py"]
 
 
 def check_lessons(folder: Path) -> tuple[int, str]:

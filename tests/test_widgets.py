@@ -2,12 +2,12 @@
 
 import gc
 import io
-import sys
 import tracemalloc
 import weakref
 from itertools import pairwise
 from pathlib import Path
 
+import build_notebooks as build
 import ipywidgets
 import numpy as np
 import pytest
@@ -16,9 +16,6 @@ from matplotlib import pyplot
 from PIL import Image
 
 import diffusion_lab as lab
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
-import build_notebooks as build
 
 LESSONS = [s for s in build.sources() if "lab.Explorer(" in s.read_text("utf-8")]
 MOST = 12  # values of a slider that are tried

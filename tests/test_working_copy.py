@@ -1,12 +1,9 @@
 """A learner's answers survive every update of the course."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import working_copy
 
 
@@ -63,3 +60,39 @@ def test_a_deleted_lesson_comes_back_and_other_files_stay(folders):
     (work / "02_b.ipynb").unlink()
     assert working_copy.update(lessons, work) == ["02_b.ipynb: copied"]
     assert (work / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("import torch\nfrom diffusion_core import lab", True),
+        ("from diffusion_core import data, lab, toys", True),
+        ("from diffusion_core import (\n    data,\n    lab,\n)", True),
+        ("from diffusion_core.lab import museum", True),
+        ("import diffusion_core.lab as lab", True),
+        ("import diffusion_lab as lab\nfrom diffusion_core import data, toys", False),
+        ("from diffusion_lab import museum", False),
+        ("from diffusion_core import data  # not the lab", False),
+        ("from diffusion_core import data\nlab = 1", False),
+        ("# once: from diffusion_core import lab", False),
+        ("from diffusion_core import labels", False),
+    ],
+)
+def test_a_lesson_that_still_imports_lab_from_the_core_is_named(folders, text, named):
+    lessons, work = folders
+    working_copy.update(lessons, work)
+    write(work / "02_b.ipynb", text)
+    assert working_copy.with_old_imports(work) == ["02_b.ipynb"] * named
+
+
+def test_the_sentence_says_what_to_write(folders, monkeypatch, capsys):
+    _, work = folders
+    monkeypatch.setattr(working_copy, "ROOT", work.parent)
+    monkeypatch.setattr("sys.argv", ["working_copy.py"])
+    working_copy.main()
+    assert "diffusion_lab" not in capsys.readouterr().out
+    write(work / "01_a.ipynb", "from diffusion_core import lab")
+    write(work / "02_b.ipynb", "from diffusion_core.lab import museum")
+    working_copy.main()
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "diffusion_lab" in x]
+    assert "01_a.ipynb, 02_b.ipynb" in line and "`import diffusion_lab as lab`" in line

@@ -1,9 +1,9 @@
 """Small networks: an MLP for points, a U-Net for images, a classifier that judges them."""
 
-from diffusion_core.nets.classifier import Classifier
-from diffusion_core.nets.embeddings import timestep_embedding
-from diffusion_core.nets.mlp import MLP
-from diffusion_core.nets.unet import Down, ResBlock, SelfAttention, UNet, Up
+from .classifier import Classifier
+from .embeddings import timestep_embedding
+from .mlp import MLP
+from .unet import Down, ResBlock, SelfAttention, UNet, Up
 
 __all__ = [
     "MLP",

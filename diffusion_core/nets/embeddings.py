@@ -5,6 +5,15 @@ import math
 import torch
 from torch import Tensor
 
+from ..checks import check_count
+
+
+def check_even(name: str, n: int) -> None:
+    """Refuse a length of the embedding that is not an even integer of at least 2."""
+    check_count(name, n, lowest=2)
+    if n % 2:
+        raise ValueError(f"{name} must be even, half cosines and half sines, got {n}")
+
 
 def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000) -> Tensor:
     """Write each step t as dim numbers, a row of cosines and sines of t at falling frequencies.
@@ -13,17 +22,16 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000) -> Tenso
     f_k = max_period**(-k / (dim/2)) for k = 0 .. dim/2 - 1.
 
     t: (B,) integers. Returns (B, dim), float32, on t's device, every entry in [-1, 1].
-    Raises ValueError if dim is not even and positive or t is not (B,), TypeError if t is not
-    an int64 or int32 tensor.
+    Raises ValueError for a t that is not (B,) or a dim that is not even and at least 2,
+    TypeError where t is not an int64 or int32 tensor or dim not an int.
     Source: Vaswani et al. 2017, section 3.5; Ho et al. 2020, appendix B.
     """
     if not isinstance(t, Tensor) or t.dtype not in (torch.int64, torch.int32):
         kind = t.dtype if isinstance(t, Tensor) else type(t).__name__
-        raise TypeError(f"t must be an integer tensor (int64 or int32), but it is {kind}")
+        raise TypeError(f"t must be an integer tensor (int64 or int32), got {kind}")
     if t.ndim != 1:
-        raise ValueError(f"t must be (B,), one step per example, but it is {tuple(t.shape)}")
-    if dim < 2 or dim % 2:
-        raise ValueError(f"dim must be even and at least 2, half cosines and half sines, not {dim}")
+        raise ValueError(f"t must have shape (B,), one step for each example, got {tuple(t.shape)}")
+    check_even("dim", dim)
     half = dim // 2
     exponents = torch.arange(half, dtype=torch.float32, device=t.device) / half  # (dim/2,)
     frequencies = torch.exp(-math.log(max_period) * exponents)  # (dim/2,), 1 down to ~1/max_period

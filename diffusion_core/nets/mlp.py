@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_core.nets.embeddings import timestep_embedding
+from ..checks import check_count
+from .embeddings import check_even, timestep_embedding
 
 
 class MLP(nn.Module):
@@ -14,19 +15,17 @@ class MLP(nn.Module):
     depth hidden layers of width units is h + SiLU(Linear(h)). Nothing follows the last layer,
     because a noise takes every sign.
 
-    x_t: (B, dim) floats, t: (B,) integers. Raises ValueError for any other shape.
+    x_t: (B, dim) floats, t: (B,) integers. Raises ValueError for any other shape, for an odd
+    width or a size below 1, TypeError where a size is not an int.
     The weights follow from seed alone; the global random state is left as it was.
     Source: the time embedding of Ho et al. 2020, appendix B; residual layers of He et al. 2016.
     """
 
     def __init__(self, dim: int = 2, width: int = 128, depth: int = 3, seed: int = 0) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, not {dim}")
-        if width < 2 or width % 2:
-            raise ValueError(f"width must be even and at least 2, not {width}")
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, not {depth}")
+        check_count("dim", dim)
+        check_even("width", width)
+        check_count("depth", depth)
         self.dim = dim
         self.width = width
         with torch.random.fork_rng(devices=[]):
@@ -38,9 +37,9 @@ class MLP(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         if x_t.ndim != 2 or x_t.shape[1] != self.dim:
-            raise ValueError(f"x_t must be (B, {self.dim}), but it is {tuple(x_t.shape)}")
+            raise ValueError(f"x_t must have shape (B, {self.dim}), got {tuple(x_t.shape)}")
         if t.shape != x_t.shape[:1]:
-            raise ValueError(f"t must be ({x_t.shape[0]},), one step per row, not {tuple(t.shape)}")
+            raise ValueError(f"t must have shape ({len(x_t)},), got {tuple(t.shape)}")
         h = self.from_x(x_t) + self.from_t(timestep_embedding(t, self.width))  # (B, width)
         for layer in self.hidden:
             h = h + F.silu(layer(h))  # (B, width)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_core.checks import check_count
-from diffusion_core.nets.embeddings import timestep_embedding
+from ..checks import check_count
+from .embeddings import check_even, timestep_embedding
 
 GROUPS = 8  # GroupNorm normalises each example in 8 groups of channels: it never sees the batch
 
@@ -124,6 +124,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         _check_sizes(in_channels, widths, patch, heads)
+        check_even("emb_dim", emb_dim)
         check_count("classes", classes, lowest=0)
         self.in_channels, self.patch, self.emb_dim = in_channels, patch, emb_dim
         self.factor = patch * 2 ** (len(widths) - 1)  # what H and W must be divisible by
@@ -172,28 +173,26 @@ class UNet(nn.Module):
     def _check_input(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> None:
         shape = tuple(x_t.shape)
         if x_t.ndim != 4 or x_t.shape[1] != self.in_channels:
-            raise ValueError(f"x_t must be (B, {self.in_channels}, H, W), but it is {shape}")
+            raise ValueError(f"x_t must have shape (B, {self.in_channels}, H, W), got {shape}")
         if 0 in shape[2:] or x_t.shape[2] % self.factor or x_t.shape[3] % self.factor:
-            raise ValueError(
-                f"x_t must have H and W divisible by {self.factor} "
-                f"(patch {self.patch} times one halving per further width), but it is {shape}"
-            )
+            wanted = f"H and W divisible by {self.factor} = patch * 2**(len(widths) - 1)"
+            raise ValueError(f"x_t must have {wanted}, got {shape}")
         if t.shape != x_t.shape[:1]:
-            raise ValueError(f"t must be ({len(x_t)},), one step per image, not {tuple(t.shape)}")
+            raise ValueError(f"t must have shape {shape[:1]}, got {tuple(t.shape)}")
         if y is None:
             return
-        if y.shape != t.shape or y.is_floating_point():
-            given = f"{y.dtype} {tuple(y.shape)}"
-            raise ValueError(f"y must be ({len(x_t)},), one whole number per image, not {given}")
+        if y.shape != t.shape or y.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"y must be int64 or int32 {shape[:1]}, got {y.dtype} {(*y.shape,)}")
         if self.label is None or y.min() < 0 or y.max() > self.null_label:
             known = f"0..{self.null_label}, the last for none" if self.label else "None: classes=0"
-            raise ValueError(f"y must be {known}, not {int(y.min())}..{int(y.max())}")
+            raise ValueError(f"y must be {known}, got {int(y.min())}..{int(y.max())}")
 
 
 def _check_sizes(in_channels: int, widths: tuple[int, ...], patch: int, heads: int) -> None:
-    if in_channels < 1 or patch < 1:
-        raise ValueError(f"in_channels and patch must be at least 1, not {in_channels} and {patch}")
-    if not widths or any(width < GROUPS or width % GROUPS for width in widths):
-        raise ValueError(f"widths must be multiples of {GROUPS} (GroupNorm's groups), not {widths}")
-    if heads < 1 or widths[-1] % heads:
-        raise ValueError(f"heads must divide the last width, {widths[-1]}, but it is {heads}")
+    sizes = {"in_channels": in_channels, "patch": patch, "heads": heads}
+    for name, n in (sizes | {f"widths[{i}]": width for i, width in enumerate(widths)}).items():
+        check_count(name, n)
+    if not widths or any(width % GROUPS for width in widths):  # GroupNorm wants whole groups
+        raise ValueError(f"widths must be one or more multiples of {GROUPS}, got {widths}")
+    if widths[-1] % heads:
+        raise ValueError(f"heads must divide the last width, {widths[-1]}, got {heads}")

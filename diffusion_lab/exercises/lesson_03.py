@@ -113,7 +113,7 @@ EXERCISES = {
         },
         hints=(
             "First multiply: alpha_bar_2 = 0.9 times 0.8, and alpha_bar_3 is half of it.",
-            "Equation (10): (1 - alpha_bar_2) / (1 - alpha_bar_3) times beta_3.",
+            "Equation (8): (1 - alpha_bar_2) / (1 - alpha_bar_3) times beta_3.",
         ),
     ),
     "03.2": Exercise(
@@ -140,7 +140,7 @@ EXERCISES = {
             ),
         },
         hints=(
-            "Write alpha_bar and 1 - alpha_bar of both rows by their SNR, and put them into (10).",
+            "Write alpha_bar and 1 - alpha_bar of both rows by their SNR, and put them into (8).",
             "1 - alpha_bar = 1 / (1 + SNR), and beta_t = 1 - alpha_bar_t / alpha_bar_{t-1}.",
             "What is left: 1 - SNR_t / SNR_{t-1}, divided by 1 + SNR_{t-1}.",
         ),
@@ -153,7 +153,7 @@ EXERCISES = {
             "One mistake is left, in the factor of x0: which row of alpha_bars is it?": (
                 _mean_by(0, 0.5)
             ),
-            "One mistake is left, in the factor of x_t: what stands there in (10), alpha or its "
+            "One mistake is left, in the factor of x_t: what stands there in (8), alpha or its "
             "root?": _mean_by(-1, 1.0),
             "The factors are swapped: the one with beta_t belongs to x0.": (
                 lambda schedule, x_t, x0, t: _mean(schedule, x0, x_t, t)
@@ -164,7 +164,7 @@ EXERCISES = {
         },
         hints=(
             "Put in t = 1. Which factors should come out, and which do?",
-            "Compare with (10) root by root and row by row: one root, one row.",
+            "Compare with (8) root by root and row by row: one root, one row.",
             "alpha_bars[t - 1].sqrt() beside x0, and alphas[t].sqrt() beside x_t.",
         ),
     ),

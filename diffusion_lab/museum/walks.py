@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from diffusion_core import metrics
-from diffusion_core.mixtures import Mixture, diffuse, mixture, mixture_eps_model, mixture_sample
+from diffusion_core.mixtures import Mixture, diffuse, mixture, mixture_eps_model
 from diffusion_core.samplers import ddim_step
 from diffusion_core.schedules import NoiseSchedule, vp_schedule
 
@@ -35,7 +35,7 @@ def standard(rng: Generator, dim: int) -> Tensor:
 def real(data: Mixture) -> Callable[[int], Tensor]:
     """Return a function that draws fresh real points of a mixture, the same ones each time."""
     rng = Generator().manual_seed(1)
-    return lambda n: mixture_sample(data, n, generator=rng)
+    return lambda n: data.sample(n, generator=rng)
 
 
 def variance_after(step: Callable, schedule: NoiseSchedule) -> float:

@@ -123,16 +123,20 @@ lab.show(fig, "The judge on drawn digits, on real ones and on noise: confident, 
 
 # %% [markdown]
 # Look at the noise. The judge is sure of what it reads in pure noise, too! It never saw noise when it was trained, and nobody taught it to say "I do not know". So a high share of confident readings proves little alone; only the three numbers together do. Ask of every number in this course: what would nonsense reach?
+#
+# The lines below are **claims**. Each says what a number should be; the bracket says what it is on your machine, and whether the claim holds there. Lessons end many of their experiments like this.
 
 # %%
 of_noise = verdicts["pure noise"]
-lab.claim("at least nine in ten of your 60 are read with confidence", confident["your 60"] >= 0.9)
-lab.claim("each digit is at least 5 % of the many drawings", min(known["shares"]) >= 0.05)
-lab.claim("the judge is confident about most pure noise, too", of_noise.confident > 0.5)
-lab.claim("it sees mostly one digit there", of_noise.shares.max() > 0.5)
+lab.claim("share of your 60 read with confidence", confident["your 60"], at_least=0.9)
+lab.claim("share of the rarest digit in the many drawings", min(known["shares"]), at_least=0.05)
+lab.claim("share of pure noise read with confidence", of_noise.confident, above=0.5)
+lab.claim("share of the digit seen most often there", of_noise.shares.max(), above=0.5)
 lab.claim(
-    "noise is at least twice as far from real digits as drawings are",
-    distance["pure noise"] > 2 * distance[many],
+    "distance of noise from real digits, as a multiple of the drawings'",
+    distance["pure noise"] / distance[many],
+    at_least=2,
+    digits=real_digits,
 )
 
 # %% [markdown]
@@ -253,8 +257,8 @@ lab.show(fig, "30 drawings from normal noise, from even noise, and from even noi
 
 # %%
 right_one, wrong, hidden = confident.values()
-lab.claim("with eta = 0, a start from even noise spoils the drawings", wrong < right_one)
-lab.claim("with eta = 1 it spoils them less", wrong < hidden)
+lab.claim("eta = 0, share confident: from rand minus from randn", wrong - right_one, below=0)
+lab.claim("from rand, share confident: eta = 1 minus eta = 0", hidden - wrong, above=0)
 print(
     f"even noise: mean {even.double().mean():.2f}, variance {even.double().var():.2f}, not 0 and 1"
 )

@@ -165,7 +165,7 @@ print(f"standard errors of the walks: {error_of_mean:.4f} and {error_of_var:.4f}
 lab.show_source(dc.q_step, dc.q_marginal, dc.q_sample)
 
 # %% [markdown]
-# A schedule holds tables with a row for each step: `betas`, `alphas`, `alpha_bars`, `marginal_vars` (that is $1-\bar\alpha_t$), and `snr` (section 6). `at(table, t, x)` takes row `t` of one; `t` is a number, or a tensor with one for each example. It shapes the result so that it multiplies `x`. `Gaussian` is a pair of a mean and a variance. `check_data`, `check_t` and `check_like` refuse wrong inputs.
+# A schedule holds tables with a row for each step: `betas`, `alphas`, `alpha_bars`, `marginal_vars` (that is $1-\bar\alpha_t$), and `snr` (section 6). `at(table, t, x)` takes row `t` of one; `t` is a number, or a tensor with one for each example. It shapes the result so that it multiplies `x`. `pair` takes two numbers at once: the table `marginal_factors` holds $\sqrt{\bar\alpha_t}$ and $\sqrt{1-\bar\alpha_t}$. `combine(a, x, b, y)` is $a x + b y$. `Gaussian` is a pair of a mean and a variance. `check_alike`, `check_t` and `check_finite` refuse wrong inputs.
 #
 # `q_trajectory` walks with `q_step`, and returns every $x_t$ on the way. Given the same noise, it and the walk from scratch must agree, and so must `q_marginal` and our factor and variance:
 
@@ -442,7 +442,7 @@ two_values = dc.mixture(torch.tensor([[-1.0], [1.0]]).double())
 axis = torch.linspace(-4, 4, 401, dtype=torch.float64)[:, None]
 fig, (ax,) = lab.figure(width=7, height=3)
 for name, s in {"linear": dc.linear_schedule(50), "vp": dc.vp_schedule(50)}.items():
-    density = dc.mixture_log_prob(dc.diffuse(s, two_values, 50), axis).exp()
+    density = dc.diffuse(s, two_values, 50).log_prob(axis).exp()
     gap, exact = dc.prior_gap(s), dc.prior_kl(s, two_values)
     ax.plot(axis, density, label=f"x_50, {name}_schedule(50)")
     print(

@@ -126,7 +126,7 @@ for t in range(2, 21):
         for x_t in torch.tensor([-1.3, 0.1, 2.0]):
             *_, product = bayes_on_grid(points, x_t, t)
             arriving = dc.diffuse(schedule, dc.mixture(points[:, None]), t)
-            expected = dc.mixture_log_prob(arriving, x_t.view(1, 1)).exp()[0]
+            expected = arriving.log_prob(x_t.view(1, 1)).exp()[0]
             area = torch.trapezoid(product, grid)
             torch.testing.assert_close(area, expected, rtol=1e-10, atol=0)
 print("the area under likelihood times prior is q(x_t), for every t from 2 to 20")
@@ -167,18 +167,18 @@ assert apart > 0.1
 #
 # One simplification. A step looks only at the state before (the chain is a Markov chain), so once $x_{t-1}$ is given, $x_0$ adds nothing: $q(x_t\mid x_{t-1}, x_0) = q(x_t\mid x_{t-1})$. Divide:
 #
-# $$q(x_{t-1}\mid x_t, x_0) = \frac{q(x_t\mid x_{t-1})\;q(x_{t-1}\mid x_0)}{q(x_t\mid x_0)}, \qquad t \ge 2. \tag{9}$$
+# $$q(x_{t-1}\mid x_t, x_0) = \frac{q(x_t\mid x_{t-1})\;q(x_{t-1}\mid x_0)}{q(x_t\mid x_0)}, \qquad t \ge 2. \tag{7}$$
 #
-# The prior is now $q(x_{t-1}\mid x_0)$. All three densities on the right are Gaussians of lesson 02. The data set is gone. **This is what is within reach.** (The numbers are those of the whole course; (8) and (7) follow in sections 8 and 9.)
+# The prior is now $q(x_{t-1}\mid x_0)$. All three densities on the right are Gaussians of lesson 02. The data set is gone. **This is what is within reach.**
 #
-# Why $t \ge 2$? At $t = 1$ the state $x_{t-1}$ is $x_0$ itself. When $x_0$ is known there is nothing left to ask: $x_{t-1}$ is $x_0$ with certainty, a **point mass**. It has variance 0 and no density, so (9) cannot be written down for it.
+# Why $t \ge 2$? At $t = 1$ the state $x_{t-1}$ is $x_0$ itself. When $x_0$ is known there is nothing left to ask: $x_{t-1}$ is $x_0$ with certainty, a **point mass**. It has variance 0 and no density, so (7) cannot be written down for it.
 #
-# The next cell computes the right side of (9) as it stands. If (9) holds, it is a density in $x_{t-1}$, so its area is 1. Nothing is rescaled.
+# The next cell computes the right side of (7) as it stands. If (7) holds, it is a density in $x_{t-1}$, so its area is 1. Nothing is rescaled.
 
 
 # %%
 def ratio_on_grid(x_t, x0, t):
-    """The right side of (9) on the grid of x_{t-1}."""
+    """The right side of (7) on the grid of x_{t-1}."""
     before, now = schedule.alpha_bars[t - 1], schedule.alpha_bars[t]
     step = bell(x_t, schedule.alphas[t].sqrt() * grid, schedule.betas[t])
     prior = bell(grid, before.sqrt() * x0, 1 - before)
@@ -189,12 +189,12 @@ for t in range(2, 21):
     for x_t, x0 in ((0.1, 1.0), (-1.0, 1.0), (1.5, -1.2)):
         area = torch.trapezoid(ratio_on_grid(x_t, x0, t), grid)
         torch.testing.assert_close(area, torch.tensor(1.0), rtol=1e-10, atol=0)
-print("the right side of (9) has area 1, for every t from 2 to 20")
+print("the right side of (7) has area 1, for every t from 2 to 20")
 
 # %% [markdown]
 # ## 4. The formula: completing the square
 #
-# What kind of curve is (9)? We look at the exponents. A Gaussian in $x$ with mean $m$ and variance $v$ has the exponent $-\tfrac12\,(x-m)^2/v$. Write $x$ for $x_{t-1}$. The denominator of (9) does not contain $x$, so it only sets the height. The numerator has the exponent
+# What kind of curve is (7)? We look at the exponents. A Gaussian in $x$ with mean $m$ and variance $v$ has the exponent $-\tfrac12\,(x-m)^2/v$. Write $x$ for $x_{t-1}$. The denominator of (7) does not contain $x$, so it only sets the height. The numerator has the exponent
 #
 # $$-\frac12\bigg[\frac{(x_t-\sqrt{\alpha_t}\,x)^2}{\beta_t} + \frac{(x-\sqrt{\bar\alpha_{t-1}}\,x_0)^2}{1-\bar\alpha_{t-1}}\bigg].$$
 #
@@ -214,9 +214,9 @@ print("the right side of (9) has area 1, for every t from 2 to 20")
 #
 # $$q(x_{t-1}\mid x_t, x_0) = N\big(\tilde\mu_t,\ \tilde\beta_t\big),\quad
 # \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t,\quad
-# \tilde\beta_t = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t. \tag{10}$$
+# \tilde\beta_t = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t. \tag{8}$$
 #
-# For pictures, (10) holds for each coordinate by itself: once $x_0$ is known, each has only its own noise.
+# For pictures, (8) holds for each coordinate by itself: once $x_0$ is known, each has only its own noise.
 #
 # In words: the inverse of a variance is called a **precision**. The prior has the precision $1/(1-\bar\alpha_{t-1})$ and the mean $\sqrt{\bar\alpha_{t-1}}\,x_0$. The likelihood, as a curve in $x$, is a bell too: $(x_t-\sqrt{\alpha_t}\,x)^2/\beta_t = (x - x_t/\sqrt{\alpha_t})^2\,\alpha_t/\beta_t$, so its precision is $\alpha_t/\beta_t$ and its centre $x_t/\sqrt{\alpha_t}$. Now look at $P$ and $H$ again. The precision of the posterior is $P$, the sum of the two. Its mean $H/P$ is the average of the two centres, each weighted by its precision.
 #
@@ -242,17 +242,17 @@ mean_10 = (sympy.sqrt(bar_before) * beta * x0 + sympy.sqrt(alpha) * (1 - bar_bef
 var_10 = (1 - bar_before) / (1 - bar) * beta
 assert sympy.simplify(1 / P - var_10) == 0
 assert sympy.simplify(H / P - mean_10) == 0
-print("computer algebra: 1/P and H/P are the variance and the mean of (10)")
+print("computer algebra: 1/P and H/P are the variance and the mean of (8)")
 
 # %% [markdown]
 # ### From scratch
 #
-# Now (10) in numbers. `betas[t]` is $\beta_t$, row 0 belongs to clean data, and $\bar\alpha_0 = 1$.
+# Now (8) in numbers. `betas[t]` is $\beta_t$, row 0 belongs to clean data, and $\bar\alpha_0 = 1$.
 
 
 # %%
 def posterior_by_hand(x_t, x0, betas, t):
-    """Return mean and variance of q(x_{t-1} | x_t, x_0), equation (10)."""
+    """Return mean and variance of q(x_{t-1} | x_t, x_0), equation (8)."""
     bar = torch.cumprod(1 - betas, 0)  # bar[t] is alpha_bar_t
     of_x0 = bar[t - 1].sqrt() * betas[t] / (1 - bar[t])
     of_x_t = (1 - betas[t]).sqrt() * (1 - bar[t - 1]) / (1 - bar[t])
@@ -263,7 +263,7 @@ def posterior_by_hand(x_t, x0, betas, t):
 # %% [markdown]
 # ### On the grid
 #
-# The right side of (9) was computed in section 3, and does not know formula (10). The two curves must agree at each of the 6 401 places, for every $t \ge 2$.
+# The right side of (7) was computed in section 3, and does not know formula (8). The two curves must agree at each of the 6 401 places, for every $t \ge 2$.
 
 # %%
 for t in range(2, 21):
@@ -272,7 +272,7 @@ for t in range(2, 21):
         torch.testing.assert_close(
             bell(grid, mean, var), ratio_on_grid(x_t, x0, t), rtol=1e-9, atol=1e-12
         )
-print("formula (10) = the right side of (9) on the whole grid, for every t from 2 to 20")
+print("formula (8) = the right side of (7) on the whole grid, for every t from 2 to 20")
 
 # %% [markdown]
 # ### By linear algebra, t = 1 included
@@ -298,7 +298,7 @@ for t in range(1, 21):
     var = cov[t - 1, t - 1] - w * cov[t - 1, t]
     by_hand = posterior_by_hand(x_t, x0, schedule.betas, t)
     torch.testing.assert_close(by_hand, (mean, var), rtol=1e-10, atol=1e-12)
-print("formula (10) = conditioning the joint Gaussian, for every t from 1 to 20")
+print("formula (8) = conditioning the joint Gaussian, for every t from 1 to 20")
 print(
     "at t = 1: mean {:.4f}, variance {:.4f}".format(*posterior_by_hand(x_t, x0, schedule.betas, 1))
 )
@@ -308,7 +308,7 @@ print(
 #
 # ## 5. The package's version
 #
-# `q_posterior` returns a `Gaussian`, a pair of mean and variance. Its tables hold $1-\bar\alpha_t$ in `marginal_vars`, summed step by step instead of taken as a difference (lesson 02), and $\tilde\beta_t$ in `posterior_vars`.
+# `q_posterior` returns a `Gaussian`, a pair of mean and variance. Its tables hold $1-\bar\alpha_t$ in `marginal_vars`, summed step by step instead of taken as a difference (lesson 02), and $\tilde\beta_t$ in `posterior_vars`. The weights that (8) gives to $x_0$ and to $x_t$ stand in `posterior_factors`, two numbers for each $t$. They are made once for a schedule; `pair` takes those of $t$, and `combine(a, x, b, y)` is $a x + b y$.
 
 # %%
 lab.show_source(dc.q_posterior)
@@ -329,7 +329,7 @@ print("from scratch and by the package: the same numbers")
 # %% [markdown]
 # ## 6. Predict, then run
 #
-# The mean (10) is a weighted sum of $x_0$ and $x_t$. Before you run the cell, write down for the schedule of 1 000 steps:
+# The mean (8) is a weighted sum of $x_0$ and $x_t$. Before you run the cell, write down for the schedule of 1 000 steps:
 # - Which of the two has the larger weight at $t = 1\,000$: the clean data that we want, or the noisy state that we have?
 # - Going back from 1 000, at which $t$ does $x_0$ first have the larger weight: about 500, about 50, or 2?
 
@@ -423,13 +423,13 @@ lab.Explorer(fig, [*curves, *marks, words], explore_posterior, controls)
 #
 # How do the two step-backs hang together, the one without $x_0$ (several humps) and the one with $x_0$ (one Gaussian)? Sort the walks that arrive at $x_t$ by where they started. Among them, the share of those that started at $x_0$ is $q(x_0\mid x_t)$, and the $x_{t-1}$ of these have the density $q(x_{t-1}\mid x_t, x_0)$. All walks together:
 #
-# $$q(x_{t-1}\mid x_t) = \sum_{i=1}^{N} q\big(x_0 = x^{(i)}\mid x_t\big)\; q\big(x_{t-1}\mid x_t,\ x_0 = x^{(i)}\big). \tag{8}$$
+# $$q(x_{t-1}\mid x_t) = \sum_{i=1}^{N} q\big(x_0 = x^{(i)}\mid x_t\big)\; q\big(x_{t-1}\mid x_t,\ x_0 = x^{(i)}\big). \tag{9}$$
 #
 # (For data that is not a list of points, the sum becomes an integral over $x_0$.) The shares follow from Bayes' rule once more. All points are equally likely, so the share of a point is proportional to how well it explains $x_t$:
 #
 # $$q\big(x_0 = x^{(i)}\mid x_t\big) = \frac{q\big(x_t\mid x_0 = x^{(i)}\big)}{\sum_j q\big(x_t\mid x_0 = x^{(j)}\big)}.$$
 #
-# The shares are where the whole data set comes in: each point must be compared with all the others. Everything else in (8) is formula (10). The next cell adds up (8), and compares it with section 2, where $q(x_{t-1}\mid x_t)$ was made from likelihood and prior, without (10).
+# The shares are where the whole data set comes in: each point must be compared with all the others. Everything else in (9) is formula (8). The next cell adds up (9), and compares it with section 2, where $q(x_{t-1}\mid x_t)$ was made from likelihood and prior, without (8).
 
 # %%
 for t in range(2, 21):
@@ -442,7 +442,7 @@ for t in range(2, 21):
             *_, product = bayes_on_grid(points, x_t, t)
             bayes = product / torch.trapezoid(product, grid)
             torch.testing.assert_close(summed, bayes, rtol=1e-9, atol=1e-12)
-print("(8) = Bayes' rule with the whole data set, on the grid, for every t from 2 to 20")
+print("(9) = Bayes' rule with the whole data set, on the grid, for every t from 2 to 20")
 
 # %% [markdown]
 # The package has this as `mixture_reverse(schedule, data, x_t, t)`. `data` is a mixture of Gaussians; points are a mixture of variance 0. `x_t` is a single state, of shape (D,), here (1,). The result is a mixture again: each data point's posterior, weighted by its share.
@@ -451,14 +451,14 @@ print("(8) = Bayes' rule with the whole data set, on the grid, for every t from 
 mixtures = {name: dc.mixture(points[:, None]) for name, points in data_sets.items()}
 back = dc.mixture_reverse(schedule, mixtures["B"], torch.tensor([0.1]), 3)
 torch.testing.assert_close(
-    dc.mixture_log_prob(back, grid[:, None]).exp(), reverse["B"], rtol=1e-9, atol=1e-12
+    back.log_prob(grid[:, None]).exp(), reverse["B"], rtol=1e-9, atol=1e-12
 )
 print("data point   share   mean of its hump")
 for point, share, mean in zip(data_sets["B"], back.weights, back.means[:, 0], strict=True):
     print(f"{point:10.1f}   {share:.4f}   {mean:.4f}")
 
 # %% [markdown]
-# Now with sliders. The black curve is $q(x_{t-1}\mid x_t)$, the pale ones are the terms of the sum (8). The dashed curve is the Gaussian with the same mean and the same variance as the black one. All are divided by the peak of the black curve. The sentence below the picture says which share of the two differs, as in section 2. At $t = 1$ the terms are points, drawn as narrow humps.
+# Now with sliders. The black curve is $q(x_{t-1}\mid x_t)$, the pale ones are the terms of the sum (9). The dashed curve is the Gaussian with the same mean and the same variance as the black one. All are divided by the peak of the black curve. The sentence below the picture says which share of the two differs, as in section 2. At $t = 1$ the terms are points, drawn as narrow humps.
 #
 # The mean of a mixture is the weighted mean of its means. Its variance has two parts: the weighted mean of the variances, and the spread of the means.
 
@@ -473,7 +473,7 @@ def nearest_gaussian(parts):
 
 fig, (ax,) = lab.figure(width=10, height=3.8)
 terms = [ax.plot(axis, 0 * axis, color=lab.SKY, ls="-", lw=3)[0] for _ in range(4)]
-terms[0].set_label("terms of (8)")
+terms[0].set_label("terms of (9)")
 (whole,) = ax.plot(axis, 0 * axis, color=lab.BLACK, ls="-", label="q(x_prev | x_t)")
 (smooth,) = ax.plot(axis, 0 * axis, color=lab.RED, ls="--", label="Gaussian, same mean and var")
 (place,) = ax.plot([0], [0.02], "^", color=lab.GREEN, ls="none", label="x_t")
@@ -532,14 +532,14 @@ def kl_to_gaussian(parts):
     """KL of a mixture in 1-D to the nearest Gaussian, in nats, as a sum over a grid."""
     gaussian = nearest_gaussian(parts)
     x = gaussian.mean + gaussian.var.sqrt() * spread
-    log_q = dc.mixture_log_prob(parts, x[:, None])
+    log_q = parts.log_prob(x[:, None])
     return torch.trapezoid(log_q.exp() * (log_q - gaussian.log_prob(x)), x)
 
 
 # %% [markdown]
 # We keep $t-1$ steps as they are, so $\bar\alpha_{t-1}$ is fixed, and let the $\beta$ of the last step become small. For each $\beta$ the divergence depends on $x_t$; we average it over $x_t \sim q(x_t)$, again as a sum over a grid:
 #
-# $$\int q(x_t)\;\text{KL}\big(q(x_{t-1}\mid x_t)\ \big\|\ \text{nearest Gaussian}\big)\,dx_t \;\to\; 0 \quad\text{as}\quad \beta_t\to 0,\qquad t \ge 2. \tag{7}$$
+# $$\int q(x_t)\;\text{KL}\big(q(x_{t-1}\mid x_t)\ \big\|\ \text{nearest Gaussian}\big)\,dx_t \;\to\; 0 \quad\text{as}\quad \beta_t\to 0,\qquad t \ge 2. \tag{10}$$
 #
 # How fast? The logarithms of the two densities differ by something of the size $\beta^{3/2}$. KL is 0 at its smallest value, where they agree, so it grows with the *square* of the difference: like $\beta^3$. We expect that halving $\beta$ divides the divergence by about 8.
 
@@ -550,7 +550,7 @@ places = torch.linspace(-4, 4, 401)
 def average_kl(points, t, beta):
     """KL to the nearest Gaussian, averaged over x_t."""
     s, data = last_step(t, beta), dc.mixture(points[:, None])
-    q_t = dc.mixture_log_prob(dc.diffuse(s, data, t), places[:, None]).exp()
+    q_t = dc.diffuse(s, data, t).log_prob(places[:, None]).exp()
     kls = [kl_to_gaussian(dc.mixture_reverse(s, data, x_t, t)) for x_t in places[:, None]]
     return torch.trapezoid(q_t * torch.stack(kls), places).item()
 
@@ -587,11 +587,11 @@ for beta in (0.5, 0.1, 0.001):
 #
 # ## 10. The mean by the noise
 #
-# The mean (10) contains $x_0$, which a sampler does not have. But it has $x_t$, and $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon$, where $\epsilon$ is the noise of all $t$ steps together. When $x_t$ is given, knowing $x_0$ and knowing $\epsilon$ are the same:
+# The mean (8) contains $x_0$, which a sampler does not have. But it has $x_t$, and $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon$, where $\epsilon$ is the noise of all $t$ steps together. When $x_t$ is given, knowing $x_0$ and knowing $\epsilon$ are the same:
 #
 # $$x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\;\epsilon}{\sqrt{\bar\alpha_t}}.$$
 #
-# Put this into (10) and collect.
+# Put this into (8) and collect.
 #
 # **The factor of $x_t$.** It gets a new part from $x_0$. Since $\bar\alpha_t = \alpha_t\bar\alpha_{t-1}$, we have $\sqrt{\bar\alpha_{t-1}}/\sqrt{\bar\alpha_t} = 1/\sqrt{\alpha_t}$, so
 #
@@ -607,7 +607,7 @@ for beta in (0.5, 0.1, 0.001):
 #
 # $$\tilde\mu_t = \frac1{\sqrt{\alpha_t}}\Big(x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\;\epsilon\Big). \tag{11}$$
 #
-# We check that (10) and (11) agree when $x_0$ and $\epsilon$ belong together.
+# We check that (8) and (11) agree when $x_0$ and $\epsilon$ belong together.
 
 # %%
 x0, eps = torch.randn(2, 1000, generator=rng)
@@ -617,10 +617,10 @@ for t in range(1, 21):
     by_eps = (x_t - noise_part) / schedule.alphas[t].sqrt()
     by_x0 = dc.q_posterior(schedule, x_t, x0, t).mean
     torch.testing.assert_close(by_eps, by_x0, rtol=1e-10, atol=1e-12)
-print("(11) = (10) for a thousand pairs of x_0 and eps, for every t from 1 to 20")
+print("(11) = (8) for a thousand pairs of x_0 and eps, for every t from 1 to 20")
 
 # %% [markdown]
-# **What a network can give.** The mean (10) is a fixed multiple of $x_0$ plus something known. So when it is averaged over the unknown $x_0$ as in (8), the average just takes the place of $x_0$:
+# **What a network can give.** The mean (8) is a fixed multiple of $x_0$ plus something known. So when it is averaged over the unknown $x_0$ as in (9), the average just takes the place of $x_0$:
 #
 # $$\mathbb E[x_{t-1}\mid x_t] = \tilde\mu_t\ \text{ with }\ \mathbb E[x_0\mid x_t]\ \text{ in the place of } x_0.$$
 #
@@ -771,8 +771,8 @@ lab.check("03.4", jump_weight)
 #
 # | equation | function |
 # |---|---|
-# | (7) small steps back are nearly Gaussian, (8) the average over $x_0$ | `mixture_reverse` |
-# | (9), (10) the step back when $x_0$ is known | `q_posterior`, `NoiseSchedule.posterior_vars` |
+# | (7), (8) the step back when $x_0$ is known | `q_posterior`, `NoiseSchedule.posterior_vars` |
+# | (9) the average over $x_0$, (10) small steps back are nearly Gaussian | `mixture_reverse` |
 # | (11) its mean by the noise | `x0_from_eps`, `p_step` |
 # | the mean of the noise, for a mixture | `mixture_eps_model` |
 #

@@ -141,7 +141,7 @@ def explore_gap(T):
     curve.set_data(torch.arange(T + 1), schedule.alpha_bars)
     end.set_data([T], [schedule.alpha_bars[-1]])
     last = dc.diffuse(schedule, DATA, T)
-    density.set_data(axis, dc.mixture_log_prob(last, axis[:, None]).exp())
+    density.set_data(axis, last.log_prob(axis[:, None]).exp())
     left_over, gap = schedule.alpha_bars[-1], dc.prior_gap(schedule)
     return f"T = {T}: alpha_bar_T = {left_over:.4f}, prior gap {gap:.4f} bits per dimension."
 

@@ -36,7 +36,7 @@ def guess_in_place(x_t, eps_hat, alpha_bar_t):
 
 
 def mean_by_posterior(x_t, eps_hat, t):
-    """Formula (10), with the estimate in the place of x_0."""
+    """Formula (8), with the estimate in the place of x_0."""
     keep, keep_before = schedule.alpha_bars[t], schedule.alpha_bars[t - 1]
     x0_hat = (x_t - (1 - keep).sqrt() * eps_hat) / keep.sqrt()
     of_x0 = keep_before.sqrt() * schedule.betas[t] / (1 - keep)
