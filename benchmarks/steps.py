@@ -1,15 +1,19 @@
 """What one step costs beside diffusers: q_sample, ddpm_step, ddim_step and a chain of 1 000 steps.
 
-Both run in one process, on one thread, in float32, with a model that costs nothing: rounds of each
-alternate, and the table gives the median over rounds of diffusers' time divided by ours. Beside it
-stand the time of the random draw alone and of one pass over the data, below which no step can go.
+Both run in one process, on one thread, in float32, with a model that costs nothing. Rounds of each
+alternate; the table gives the median over rounds of diffusers' time divided by ours, and quartiles.
+Beside it stand the random draw alone and one pass over the data, below which no step can go. At the
+end: the functions of the package that a loss, a step and the chain reach, with their lines.
 """
 
 import argparse
+import ast
+import inspect
 import statistics
+import textwrap
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType
 
 import diffusers
 import torch
@@ -29,13 +33,14 @@ def seconds(call: Callable[[], object], count: int) -> float:
 
 
 def calls(shape: tuple[int, ...]) -> dict[str, tuple[Callable, Callable]]:
-    """Return what is compared, by name: ours and diffusers'."""
+    """Return what is compared, by name: ours and diffusers', whose t counts from 0."""
     rng, peer_rng = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
     x, eps = (torch.randn(shape, generator=rng) for _ in range(2))
-    ts = torch.randint(1, T + 1, shape[:1], generator=rng)
+    each = torch.randint(1, T + 1, shape[:1], generator=rng)
+    peer_each, peer_one = each - 1, torch.tensor([499])
     schedule = dc.linear_schedule(T)
-    free = {"clip_sample": False}
-    ddpm, ddim = diffusers.DDPMScheduler(T, **free), diffusers.DDIMScheduler(T, **free)
+    ddpm = diffusers.DDPMScheduler(T, clip_sample=False)
+    ddim = diffusers.DDIMScheduler(T, clip_sample=False)
     ddim.set_timesteps(50)
 
     def model(x_t, t):
@@ -45,16 +50,19 @@ def calls(shape: tuple[int, ...]) -> dict[str, tuple[Callable, Callable]]:
         for _ in dc.sample_chain(dc.ddpm_step, schedule, model, x, generator=rng):
             pass
 
-    @torch.no_grad()
     def peer_chain():
         x_t = x
         for t in ddpm.timesteps:
             x_t = ddpm.step(model(x_t, t), t, x_t, generator=peer_rng).prev_sample
 
     return {
-        "q_sample": (
-            lambda: dc.q_sample(schedule, x, ts, eps),
-            lambda: ddpm.add_noise(x, eps, ts - 1),
+        "q_sample, one t": (
+            lambda: dc.q_sample(schedule, x, 500, eps),
+            lambda: ddpm.add_noise(x, eps, peer_one),
+        ),
+        "q_sample, t each": (
+            lambda: dc.q_sample(schedule, x, each, eps),
+            lambda: ddpm.add_noise(x, eps, peer_each),
         ),
         "ddpm_step": (
             lambda: dc.ddpm_step(schedule, model, x, 500, 499, generator=rng),
@@ -64,7 +72,7 @@ def calls(shape: tuple[int, ...]) -> dict[str, tuple[Callable, Callable]]:
             lambda: dc.ddim_step(schedule, model, x, 500, 480),
             lambda: ddim.step(model(x, 499), 499, x),
         ),
-        "chain": (our_chain, peer_chain),
+        "chain of 1 000": (our_chain, peer_chain),
     }
 
 
@@ -78,14 +86,41 @@ def limits(shape: tuple[int, ...]) -> dict[str, float]:
     }
 
 
-def compared(pair: tuple[Callable, Callable], count: int, rounds: int) -> tuple[list, list]:
-    """Return the seconds of ours and of the peer's, one for each of the rounds, alternated."""
-    ours, peers = pair
-    times = [], []
-    for _ in range(rounds + 1):
-        times[0].append(seconds(ours, count))
-        times[1].append(seconds(peers, count))
-    return times[0][1:], times[1][1:]  # the first round warms up
+def compared(pair: tuple[Callable, Callable], count: int, rounds: int) -> str:
+    """Return our and the peer's median microseconds, and the quartiles of peer's over ours."""
+    times = [[seconds(call, count) for call in pair] for _ in range(rounds + 1)][1:]
+    ours, peers = ([1e6 * statistics.median(column)] for column in zip(*times, strict=True))
+    low, middle, high = statistics.quantiles([peer / our for our, peer in times], n=4)
+    return f"{ours[0]:10.1f} {peers[0]:10.1f}   {middle:5.2f} ({low:.2f} to {high:.2f})"
+
+
+def reached(*functions: FunctionType) -> Iterator[tuple[FunctionType, int]]:
+    """Yield the package's functions that these reach, and the lines of their bodies.
+
+    Signatures, docstrings, comments and empty lines are not counted, decorators are.
+    """
+    todo, found = list(functions), set()
+    while todo:
+        function = todo.pop()
+        if function in found:
+            continue
+        found.add(function)
+        node = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        body = node.body[1:] if ast.get_docstring(node) else node.body
+        lines = inspect.getsource(function).splitlines()[body[0].lineno - 1 :]
+        code = [line for line in lines if line.strip() and not line.strip().startswith("#")]
+        yield function, len(code) + len(node.decorator_list)
+        used = (function.__globals__.get(name) for name in names(function.__code__))
+        ours = (f for f in used if inspect.isfunction(f) and f.__module__.startswith(dc.__name__))
+        todo += ours
+
+
+def names(code: CodeType) -> Iterator[str]:
+    """Yield the names that code uses, also inside what it defines."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names(constant)
 
 
 def main() -> None:
@@ -93,25 +128,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=25)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore", dc.PriorGapWarning)
+    torch.set_grad_enabled(False)
     print(f"torch {torch.__version__}, diffusers {diffusers.__version__}, 1 thread, float32")
-    print("shape               what         ours us   peer us   peer / ours (quartiles)")
+    print("shape               what                 ours us    peer us   peer / ours (quartiles)")
     for shape in SHAPES:
         for name, pair in calls(shape).items():
-            chain = name == "chain"
-            ours, peers = compared(pair, 1 if chain else 200, 3 if chain else rounds)
-            ratios = sorted(peer / our for our, peer in zip(ours, peers, strict=True))
-            low, middle, high = (ratios[round(q * (len(ratios) - 1))] for q in (0.25, 0.5, 0.75))
-            our, peer = (
-                1e6 * statistics.median(times) / (T if chain else 1) for times in (ours, peers)
-            )
-            print(
-                f"{shape!s:19} {name:10} {our:9.1f} {peer:9.1f}   {middle:.2f} ({low:.2f} to {high:.2f})"
-            )
-        print(
-            f"{shape!s:19} "
-            + ", ".join(f"one {k} {1e6 * v:.1f} us" for k, v in limits(shape).items())
-        )
+            chain = name.startswith("chain")
+            figures = compared(pair, 1 if chain else 200, 5 if chain else rounds)
+            print(f"{shape!s:19} {name:17} {figures}", flush=True)
+        alone = ", ".join(f"one {name} {1e6 * t:.1f} us" for name, t in limits(shape).items())
+        print(f"{shape!s:19} {alone}")
+    path = list(reached(dc.eps_loss, dc.ddpm_step, dc.sample_chain))
+    for function, lines in sorted(path, key=lambda item: -item[1]):
+        print(f"{lines:4} {function.__module__}.{function.__qualname__}")
+    print(f"{sum(lines for _, lines in path):4} lines from a loss and a sampler to a chain")
 
 
 if __name__ == "__main__":

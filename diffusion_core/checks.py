@@ -5,7 +5,19 @@ import math
 import torch
 from torch import Tensor
 
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+INTEGERS = (int, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def require(ok: bool, name: str, wanted: str, given: object) -> None:
+    """Raise ValueError("NAME must WANTED, got GIVEN") unless ok."""
+    if not ok:
+        raise ValueError(f"{name} must {wanted}, got {kind(given)}")
+
+
+def kind(x: object) -> str:
+    """Return a value as a message shows it: a tensor by its dtype, shape and device."""
+    is_tensor = isinstance(x, Tensor) and x.ndim
+    return f"{x.dtype} {tuple(x.shape)} on {x.device}" if is_tensor else f"{x!r:.60}"
 
 
 def check_alike(**tensors: Tensor) -> None:
@@ -14,9 +26,9 @@ def check_alike(**tensors: Tensor) -> None:
     for name, x in tensors.items():
         if not (isinstance(x, Tensor) and x.is_floating_point()):
             raise TypeError(f"{name} must be a floating-point torch.Tensor, got {kind(x)}")
-        if x.ndim == 0 or x.numel() == 0:
-            raise ValueError(f"{name} must hold at least one example (B, ...), got {kind(x)}")
-        if x.shape != like.shape or x.dtype != like.dtype or x.device != like.device:
+        if x is like:
+            require(x.ndim and x.numel(), name, "hold at least one example (B, ...)", x)
+        elif x.shape != like.shape or x.dtype != like.dtype or x.device != like.device:
             error = ValueError if x.shape != like.shape else TypeError
             raise error(f"{name} must be like {first}, {kind(like)}, got {kind(x)}")
 
@@ -44,30 +56,20 @@ def check_like(name: str, x: Tensor, like_name: str, like: Tensor) -> None:
 
 def check_t(t: Tensor | int, x: Tensor, T: int, *, lowest: int = 0) -> Tensor | int:
     """Return t as an int, or as int64 on the CPU with one number for each example of x."""
-    if isinstance(t, Tensor) and t.dtype in INTEGERS:
-        if t.ndim and t.shape != x.shape[:1]:
-            raise ValueError(f"t must be one integer or have shape ({len(x)},), got {kind(t)}")
-        low, high = (bound.item() for bound in t.aminmax())
-        t = t.to("cpu", torch.int64) if t.ndim else low
-    elif type(t) is int:
-        low = high = t
-    else:
+    if getattr(t, "dtype", type(t)) not in INTEGERS:
         raise TypeError(f"t must be an integer or an integer tensor, got {kind(t)}")
+    shape = getattr(t, "shape", ())
+    if shape and shape != x.shape[:1]:
+        raise ValueError(f"t must be one integer or have shape ({len(x)},), got {kind(t)}")
+    low, high = (t, t) if isinstance(t, int) else map(Tensor.item, t.aminmax())
     if low < lowest or high > T:
-        given = low if low == high else f"{low}..{high}"
-        raise ValueError(f"t must lie in {lowest}..{T}, where 0 is clean data, got {given}")
-    return t
+        worst = low if low < lowest else high
+        raise ValueError(f"t must lie in {lowest}..{T}, where 0 is clean data, got {worst}")
+    return t.cpu().long() if shape else low
 
 
 def check_count(name: str, n: int, *, lowest: int = 1) -> None:
     """Refuse what is not an integer of at least `lowest`."""
     if isinstance(n, bool) or not isinstance(n, int):
         raise TypeError(f"{name} must be an int, got {type(n).__name__}")
-    if n < lowest:
-        raise ValueError(f"{name} must be at least {lowest}, got {n}")
-
-
-def kind(x: object) -> str:
-    """Return what x is, for a message: a tensor's dtype, shape and device, or the type."""
-    is_tensor = isinstance(x, Tensor)
-    return f"{x.dtype} {tuple(x.shape)} on {x.device}" if is_tensor else type(x).__name__
+    require(n >= lowest, name, f"be at least {lowest}", n)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .checks import check_alike
+from .checks import check_alike, require
 from .gaussian import standard_normal
 from .predictions import v_target
 from .process import q_sample
@@ -50,7 +50,6 @@ def v_loss(
 
 
 def _mean_square(output: Tensor, target: Tensor) -> Tensor:
-    if output.shape != target.shape:
-        wanted = tuple(target.shape)
-        raise ValueError(f"model(x_t, t) must have shape {wanted}, got {tuple(output.shape)}")
+    wanted = f"have shape {tuple(target.shape)}"
+    require(output.shape == target.shape, "model(x_t, t)", wanted, output)
     return nn.functional.mse_loss(output, target)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from .checks import check_alike, check_finite, check_t
-from .schedules import NoiseSchedule, pair
+from .checks import check_alike, check_finite
+from .schedules import NoiseSchedule, factors
 
 Model = Callable[[Tensor, Tensor], Tensor]  # eps_model(x_t, t) -> eps_hat, t (B,)
 
@@ -74,6 +74,4 @@ def _factors(
 ) -> Sequence[Tensor | float]:
     """Return sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), after checking the arguments."""
     check_alike(**data)
-    first = next(iter(data.values()))
-    t = check_t(t, first, schedule.T, lowest=lowest)
-    return pair(schedule.marginal_factors, t, first)
+    return factors(schedule.marginal_factors, t, next(iter(data.values())), lowest=lowest)

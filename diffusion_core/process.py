@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from .checks import check_alike, check_finite, check_like, check_t
+from .checks import check_alike, check_finite, check_like
 from .gaussian import Gaussian, standard_normal
-from .schedules import NoiseSchedule, at, combine, pair, reverse_vars
+from .schedules import NoiseSchedule, at, combine, factors, reverse_vars
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor | int) -> Gaussian:
@@ -15,9 +15,9 @@ def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor | int) -> Gaussian
     Raises ValueError for t outside 1..T. Source: Ho et al. (2020), equation 2.
     """
     check_alike(x_prev=x_prev)
-    t = check_t(t, x_prev, schedule.T, lowest=1)
+    beta_t = at(schedule.betas, t, x_prev, lowest=1)
     mean = at(schedule.alphas, t, x_prev).sqrt() * x_prev
-    return Gaussian(check_finite(mean, x_prev=x_prev), at(schedule.betas, t, x_prev))
+    return Gaussian(check_finite(mean, x_prev=x_prev), beta_t)
 
 
 def q_trajectory(
@@ -41,8 +41,7 @@ def q_marginal(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int) -> Gaussian
     Raises ValueError for t outside 0..T. Source: Ho et al. (2020), equation 4.
     """
     check_alike(x0=x0)
-    t = check_t(t, x0, schedule.T)
-    scale, _ = pair(schedule.marginal_factors, t, x0)
+    scale, _ = factors(schedule.marginal_factors, t, x0)
     return Gaussian(check_finite(scale * x0, x0=x0), at(schedule.marginal_vars, t, x0))
 
 
@@ -61,9 +60,8 @@ def q_sample(
     Source: Ho et al. (2020), equation 4 reparameterized.
     """
     check_alike(x0=x0, eps=x0 if eps is None else eps)
-    t = check_t(t, x0, schedule.T)
+    scale, std = factors(schedule.marginal_factors, t, x0)
     eps = standard_normal(x0, generator) if eps is None else eps
-    scale, std = pair(schedule.marginal_factors, t, x0)
     return check_finite(combine(scale, x0, std, eps), x0=x0, eps=eps)
 
 
@@ -76,8 +74,7 @@ def q_posterior(schedule: NoiseSchedule, x_t: Tensor, x0: Tensor, t: Tensor | in
     Raises ValueError for t outside 1..T. Source: Ho et al. (2020), equations 6 and 7.
     """
     check_alike(x_t=x_t, x0=x0)
-    t = check_t(t, x_t, schedule.T, lowest=1)
-    of_x0, of_x_t = pair(schedule.posterior_factors, t, x_t)
+    of_x0, of_x_t = factors(schedule.posterior_factors, t, x_t, lowest=1)
     mean = check_finite(combine(of_x0, x0, of_x_t, x_t), x_t=x_t, x0=x0)
     return Gaussian(mean, at(schedule.posterior_vars, t, x_t))
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_alike, check_count, check_data, check_finite
+from .checks import check_alike, check_count, check_data, check_finite, kind, require
 from .gaussian import standard_normal
 from .predictions import Model
-from .schedules import NoiseSchedule, combine, pair, reverse_vars
+from .schedules import NoiseSchedule, combine, reverse_vars
 
 
 class Step(NamedTuple):
@@ -41,11 +41,11 @@ def ddpm_step(
     Raises ValueError for any other s. Source: Ho et al. (2020), Algorithm 2.
     """
     x0_hat = _x0_hat(schedule, eps_model, x_t, (t, s), clip)
-    if s != t - 1:
-        raise ValueError(f"s must be t - 1 = {t - 1}, got {s}: ddim_step can skip steps")
+    require(s == t - 1, "s", f"be t - 1 = {t - 1} (ddim_step can skip steps)", s)
     var = reverse_vars(schedule, variances)[t].item() if s > 0 else 0.0
-    of_x0, of_x_t = pair(schedule.posterior_factors, t, x_t)
-    return _step(s, combine(of_x0, x0_hat, of_x_t, x_t), var, x0_hat, generator)
+    of_x0, of_x_t = schedule.posterior_factors.numbers[t]
+    mean = combine(of_x0, x0_hat, of_x_t, x_t)
+    return _step(s, mean, var, x0_hat, generator)
 
 
 def ddim_step(
@@ -66,11 +66,9 @@ def ddim_step(
     At s = 0 this is x0_hat. x_t (B, ...), t in 1..T, s in 0..t-1, eta in [0, 1].
     Raises ValueError outside these. Source: Song et al. (2021), equations 12 and 16.
     """
-    if not isinstance(eta, int | float) or not 0 <= eta <= 1:
-        raise ValueError(f"eta must be in [0, 1], got {eta}")
+    require(isinstance(eta, int | float) and 0 <= eta <= 1, "eta", "be in [0, 1]", eta)
     x0_hat = _x0_hat(schedule, eps_model, x_t, (t, s), clip)
-    scale_t, std_t = pair(schedule.marginal_factors, t, x_t)
-    scale_s, std_s = pair(schedule.marginal_factors, s, x_t)
+    (scale_t, std_t), (scale_s, std_s) = (schedule.marginal_factors.numbers[u] for u in (t, s))
     between = max(0.0, std_t**2 - (scale_t / scale_s * std_s) ** 2)  # the variance of q(x_t | x_s)
     fresh = eta**2 * between / std_t**2  # the share of the noise in x_s that is drawn anew
     of_x_t = math.sqrt(1 - fresh) * std_s / std_t  # as eps_hat = (x_t - scale_t x0_hat) / std_t
@@ -104,9 +102,8 @@ def sample_chain(
     """
     taus = list(range(schedule.T, -1, -1) if taus is None else taus)
     falls = {*map(type, taus)} == {int} and taus == sorted({*taus}, reverse=True)
-    if not (falls and taus[-1] == 0 < taus[0] <= schedule.T):
-        wanted = f"integers that fall strictly from at most T = {schedule.T} to 0"
-        raise ValueError(f"taus must be {wanted}, got {taus[:6]}...")
+    wanted = f"be integers that fall strictly from at most T = {schedule.T} to 0"
+    require(falls and taus[-1] == 0 < taus[0] <= schedule.T, "taus", wanted, taus)
     check_data("x_T", x_T)
     x_t = x_T
     for t, s in pairwise(taus):
@@ -126,24 +123,23 @@ def _x0_hat(
     """Return the estimate of x_0 that leads from t to s, clipped if asked; check all it gets."""
     t, s = times
     if not (type(t) is type(s) is int and 0 <= s < t <= schedule.T):
-        wanted = f"t must be an int in 1..{schedule.T} and s an int in 0..t-1"
-        raise (ValueError if type(t) is type(s) is int else TypeError)(f"{wanted}, got {times}")
+        wanted = f"be ints, t in 1..{schedule.T} and s in 0..t-1"
+        raise ValueError(f"t and s must {wanted}, got {kind(t)} and {kind(s)}")
+    require(clip is None or clip[0] < clip[1], "clip", "be (lowest, highest)", clip)
     check_alike(x_t=x_t)
     eps_hat = eps_model(x_t, torch.full((len(x_t),), t, device=x_t.device))
-    answers = {"x_t": x_t, "eps_model(x_t, t)": eps_hat}
-    check_alike(**answers)
-    scale, std = pair(schedule.marginal_factors, t, x_t)
-    x0_hat = check_finite(torch.sub(x_t, eps_hat, alpha=std) / scale, **answers)
-    if clip is None:
-        return x0_hat
-    if not clip[0] < clip[1]:
-        raise ValueError(f"clip must be (lowest, highest), got {clip}")
-    return x0_hat.clamp(*clip)
+    both = {"x_t": x_t, "eps_model(x_t, t)": eps_hat}
+    check_alike(**both)
+    scale, std = schedule.marginal_factors.numbers[t]
+    x0_hat = check_finite(torch.sub(x_t, eps_hat, alpha=std) / scale, **both)
+    return x0_hat if clip is None else x0_hat.clamp(*clip)
 
 
-def _step(s: int, mean: Tensor, var: float, x0_hat: Tensor, generator) -> Step:
+def _step(
+    s: int, mean: Tensor, var: float, x0_hat: Tensor, generator: torch.Generator | None
+) -> Step:
     """Return the step to x_s ~ N(mean, var I); nothing is drawn where var is 0."""
     if var == 0:
         return Step(s, mean, x0_hat)
-    eps = standard_normal(mean, generator)
-    return Step(s, torch.add(mean, eps, alpha=math.sqrt(var)), x0_hat)
+    z = standard_normal(mean, generator)
+    return Step(s, torch.add(mean, z, alpha=math.sqrt(var)), x0_hat)

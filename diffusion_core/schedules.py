@@ -3,11 +3,12 @@
 import math
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_t
+from .checks import check_count, check_t, kind
 
 SMALLEST_ALPHA_BAR = 1e-30
 LARGEST_PRIOR_GAP = 0.01
@@ -17,6 +18,13 @@ class PriorGapWarning(UserWarning):
     """q(x_T) is too far from N(0, I), where sampling starts."""
 
 
+class Factors(NamedTuple):
+    """Two numbers for each step: the table (T+1, 2), float64, and the same as Python numbers."""
+
+    table: Tensor
+    numbers: list[list[float]]
+
+
 class NoiseSchedule:
     """Tables of a diffusion with T steps, made from betas beta_1..beta_T.
 
@@ -24,8 +32,9 @@ class NoiseSchedule:
     alphas = 1 - betas, alpha_bars = the product of alphas up to t,
     marginal_vars = 1 - alpha_bars, summed without cancellation: v_t = alpha_t v_{t-1} + beta_t,
     posterior_vars = beta_t (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t), 0 in rows 0 and 1,
-    snr = alpha_bar_t / (1 - alpha_bar_t), infinite in row 0 only. With two numbers in each row:
-    marginal_factors, of x_0 and eps in x_t, and posterior_factors, of x_0 and x_t in the mean.
+    snr = alpha_bar_t / (1 - alpha_bar_t), infinite in row 0 only.
+    Two Factors: marginal_factors, of x_0 and eps in x_t; posterior_factors, of x_0 and x_t in the
+    mean of the posterior.
     Raises TypeError or ValueError unless every beta is in (0, 1) and alpha_bar_T >= 1e-30;
     warns (PriorGapWarning) where `prior_gap` is above 0.01 bits per dimension.
     Source: Ho et al. (2020), equations 2, 4 and 7.
@@ -33,6 +42,7 @@ class NoiseSchedule:
 
     def __init__(self, betas: Tensor) -> None:
         betas = _check_betas(betas)
+        self.T = len(betas)
         self.betas = torch.cat([betas.new_zeros(1), betas])
         self.alphas = 1 - self.betas
         self.alpha_bars = self.alphas.cumprod(0)
@@ -45,13 +55,13 @@ class NoiseSchedule:
         for alpha, beta in zip(self.alphas[1:].tolist(), betas.tolist(), strict=True):
             variances.append(alpha * variances[-1] + beta)
         self.marginal_vars = betas.new_tensor(variances)
-        scales = self.alpha_bars.sqrt()
+        scales, first = self.alpha_bars.sqrt(), betas.new_zeros(1)  # row 0: no step back from there
         before = self.marginal_vars[:-1] / self.marginal_vars[1:]  # of t - 1, over that of t
         of_x0 = scales[:-1] * betas / self.marginal_vars[1:]
         of_x_t = self.alphas[1:].sqrt() * before
-        self.posterior_vars = torch.cat([betas.new_zeros(1), betas * before])
-        self.posterior_factors = torch.cat([betas.new_zeros(1, 2), torch.stack([of_x0, of_x_t], 1)])
-        self.marginal_factors = torch.stack([scales, self.marginal_vars.sqrt()], 1)
+        self.posterior_vars = torch.cat([first, betas * before])
+        self.marginal_factors = _factors(scales, self.marginal_vars.sqrt())
+        self.posterior_factors = _factors(*(torch.cat([first, row]) for row in (of_x0, of_x_t)))
         self.snr = self.alpha_bars / self.marginal_vars
         gap = prior_gap(self)
         if gap > LARGEST_PRIOR_GAP:
@@ -62,14 +72,14 @@ class NoiseSchedule:
                 stacklevel=3,
             )
 
-    @property
-    def T(self) -> int:
-        """The number of steps."""
-        return len(self.betas) - 1
-
     def __repr__(self) -> str:
         first, last = self.betas[1].item(), self.betas[-1].item()
         return f"NoiseSchedule(T={self.T}, beta_1={first:.4g}, beta_T={last:.4g})"
+
+
+def _factors(a: Tensor, b: Tensor) -> Factors:
+    table = torch.stack([a, b], 1)
+    return Factors(table, table.tolist())
 
 
 def _check_betas(betas: Tensor) -> Tensor:
@@ -81,30 +91,30 @@ def _check_betas(betas: Tensor) -> Tensor:
     return betas
 
 
-def at(table: Tensor, t: Tensor | int, x: Tensor) -> Tensor:
+def at(table: Tensor, t: Tensor | int, x: Tensor, *, lowest: int = 0) -> Tensor:
     """Return row t of a table, for each example of x, ready to multiply x.
 
     Shapes: table (T+1,), t an integer or (B,), x (B, ...), result (B, 1, ..., 1) or all ones.
     The gathered numbers are cast to x's dtype and moved to x's device; the table stays float64.
-    Raises TypeError for a t that is not an integer, ValueError for one outside 0..T.
+    Raises TypeError for a t that is not an integer, ValueError for one outside lowest..T.
     """
-    t = torch.as_tensor(check_t(t, x, len(table) - 1))
+    t = check_t(t, x, len(table) - 1, lowest=lowest)
     return table[t].to(x.dtype).to(x.device).reshape(-1, *[1] * (x.ndim - 1))
 
 
-def pair(table: Tensor, t: Tensor | int, x: Tensor) -> Sequence[Tensor | float]:
-    """Return the two numbers in row t of a table (T+1, 2), or two tensors as from `at`.
-
-    Trusts its arguments: t is an int, or has one number for each example of x.
-    """
+def factors(
+    of: Factors, t: Tensor | int, x: Tensor, *, lowest: int = 0
+) -> Sequence[Tensor | float]:
+    """Return the two numbers of step t: floats for one t, else tensors as from `at`."""
+    t = check_t(t, x, len(of.table) - 1, lowest=lowest)
     if isinstance(t, int):
-        return table[t].tolist()
-    numbers = table.index_select(0, t).to(x.dtype).to(x.device)
-    return numbers.view(-1, 2, *[1] * (x.ndim - 1)).unbind(1)
+        return of.numbers[t]
+    rows = of.table.index_select(0, t).to(x.dtype).to(x.device)
+    return rows.view(-1, 2, *[1] * (x.ndim - 1)).unbind(1)
 
 
 def combine(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
-    """Return a x + b y in two passes over the data; a and b as from `pair`."""
+    """Return a x + b y in two passes over the data; a and b as from `factors`."""
     return torch.add(a * x, y, alpha=b) if isinstance(b, float) else torch.addcmul(a * x, b, y)
 
 
@@ -112,8 +122,7 @@ def reverse_vars(schedule: NoiseSchedule, variances: Tensor | None) -> Tensor:
     """Return the table of sigma_t^2, posterior_vars where none is given."""
     variances = schedule.posterior_vars if variances is None else variances
     if variances.shape != schedule.betas.shape:
-        wanted = tuple(schedule.betas.shape)
-        raise ValueError(f"variances must have shape {wanted}, got {tuple(variances.shape)}")
+        raise ValueError(f"variances must have {schedule.T + 1} rows, got {kind(variances)}")
     return variances
 
 

@@ -123,10 +123,11 @@ def test_the_cache_is_filled_from_a_mirror_once(cache, monkeypatch):
     assert sorted(asked) == [f"/{name}" for name in sorted(FILES)] and names(cache) == sorted(FILES)
 
 
-def test_without_files_and_network_the_digits_come_fast_and_say_so(cache):
+def test_without_files_and_network_the_digits_come_fast_and_say_so(cache, monkeypatch):
+    monkeypatch.setattr(download, "PATIENCE", 600)
     start = time.monotonic()
     train, test = data.images(), data.images("test")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 300, "a port that is closed says so at once"
     assert_is_digits(train)
     assert_is_digits(test)
     assert (len(train.x), len(test.x)) == (len(train.labels), len(test.labels)) == (1497, 300)

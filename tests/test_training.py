@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import diffusion_core as dc
+from diffusion_core import training
 
 pytestmark = pytest.mark.usefixtures("untouched_global_rng")
 
@@ -160,16 +163,33 @@ def test_on_progress_hears_of_every_step():
     assert {n / 20 for n in range(1, 21)} <= set(heard)
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of its own for train: each look at it takes an eighth of a second."""
+    looks = itertools.count()
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(looks) / 8))
+
+
+@pytest.mark.usefixtures("clock")
 def test_train_stops_by_seconds():
-    history = dc.train(Weight(), distance, batches(), seconds=0.3)
-    assert 0.25 < history.seconds < 1.5 and len(history.losses) > 1
+    history = dc.train(Weight(), distance, batches(), seconds=2.0)
+    assert len(history.losses) == 16 and history.seconds == 17 / 8
     assert not history.interrupted
 
 
-def test_train_stops_at_the_first_bound():
-    assert len(dc.train(Weight(), distance, batches(), steps=5, seconds=60).losses) == 5
-    history = dc.train(Weight(), distance, batches(), steps=10**9, seconds=0.1)
-    assert history.seconds < 1.0
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("bounds, done", [((5, 60.0), 5), ((10**9, 0.5), 4)])
+def test_train_stops_at_the_first_bound(bounds, done):
+    steps, seconds = bounds
+    history = dc.train(Weight(), distance, batches(), steps=steps, seconds=seconds)
+    assert len(history.losses) == done
+
+
+def test_the_bar_shows_the_time_left(monkeypatch, capsys):
+    monkeypatch.setenv("TQDM_DISABLE", "0")
+    dc.train(Weight(), distance, batches(), steps=20)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"100%.*\| \d\d:\d\d, \d\d:\d\d left, loss \d+\.\d{3}", last), last
 
 
 def test_an_interrupt_keeps_the_weights():
@@ -354,10 +374,11 @@ def test_the_rate_is_lr_times_rate_of_the_fraction():
     assert_close(model.w.item(), 3 - 3 * left, rtol=1e-5, atol=0)
 
 
+@pytest.mark.usefixtures("clock")
 def test_with_seconds_the_fraction_is_of_the_time():
     asked = []
-    dc.train(Weight(), distance, batches(), seconds=0.2, rate=lambda f: asked.append(f) or 1.0)
-    assert asked == sorted(asked) and 0 <= asked[0] < 0.5 < asked[-1] <= 1
+    dc.train(Weight(), distance, batches(), seconds=1.0, rate=lambda f: asked.append(f) or 1.0)
+    assert asked == [n / 8 for n in range(8)]
 
 
 def test_the_default_rate_is_warmup_cosine():

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from diffusion_core.process import q_marginal, q_sample
 from diffusion_core.schedules import schedule_from_alpha_bars
@@ -18,7 +18,7 @@ def _dissolve(x0: Tensor, alpha_bar_t: Tensor, eps: Tensor) -> Tensor:
     return q_sample(schedule, x0, torch.arange(1, len(x0) + 1), eps)
 
 
-def _pictures(generator: Generator) -> list[tuple]:
+def _pictures(generator: torch.Generator) -> list[tuple]:
     """Batches of (B, 1, H, W) pictures, one of them with B = H = W."""
     cases = []
     for dtype in (torch.float64, torch.float32):

@@ -1,7 +1,7 @@
 """Lesson 01: noises that merge, a draw that gradients pass through, and its slope."""
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from .exercise import Exercise
 
@@ -12,7 +12,7 @@ def _positive(*shape: int, **options) -> Tensor:
     return 0.05 + 4 * torch.rand(*shape, **options)
 
 
-def _stds(generator: Generator) -> list[tuple]:
+def _stds(generator: torch.Generator) -> list[tuple]:
     pairs = []
     for dtype in DTYPES:
         first, second = _positive(2, 5, generator=generator, dtype=dtype)
@@ -24,7 +24,7 @@ def _stds(generator: Generator) -> list[tuple]:
     return pairs
 
 
-def _draws(generator: Generator) -> list[tuple]:
+def _draws(generator: torch.Generator) -> list[tuple]:
     """Batches of 5 points, of 2 (B = D) and of one; gradients must reach mean and var."""
     return [
         (
@@ -37,7 +37,7 @@ def _draws(generator: Generator) -> list[tuple]:
     ]
 
 
-def _slopes(generator: Generator) -> list[tuple]:
+def _slopes(generator: torch.Generator) -> list[tuple]:
     return [(var.detach(), eps[:, 0].clone()) for _, var, eps in _draws(generator)]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import count
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from diffusion_core import mixtures, process, schedules
 
@@ -19,7 +19,7 @@ def _noisy(x0: Tensor, alpha_bar_t: Tensor, eps: Tensor) -> Tensor:
     return process.q_sample(schedule, x0, torch.arange(1, len(x0) + 1), eps)
 
 
-def _draws(generator: Generator) -> list[tuple]:
+def _draws(generator: torch.Generator) -> list[tuple]:
     cases = []
     for dtype in DTYPES:
         for shape in ((3, 2), (2, 2), (1, 2), (6, 5)):
@@ -28,7 +28,7 @@ def _draws(generator: Generator) -> list[tuple]:
     return cases
 
 
-def _snrs(generator: Generator) -> list[tuple]:
+def _snrs(generator: torch.Generator) -> list[tuple]:
     """SNRs from 1e-9 to 1e9, and those of a schedule from t = 1 to T."""
     cases = [(schedules.linear_schedule(1000).snr[1:],)]
     for dtype in DTYPES:
@@ -43,7 +43,7 @@ def _steps_needed(beta: float) -> int:
     return next(T for T, gap in gaps if gap <= 0.01)
 
 
-def _betas(generator: Generator) -> list[tuple]:
+def _betas(generator: torch.Generator) -> list[tuple]:
     fresh = 0.03 + 0.1 * torch.rand(3, generator=generator, dtype=torch.float64)
     return [(beta,) for beta in [0.02, 0.1, 0.5, *fresh.tolist()]]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from diffusion_core.process import q_posterior
 from diffusion_core.schedules import NoiseSchedule, schedule_from_alpha_bars, vp_schedule
@@ -16,7 +16,7 @@ THREE = NoiseSchedule(torch.tensor([0.1, 0.2, 0.5, 1 - ALMOST_NOISE], dtype=torc
 RATIO = (THREE.marginal_vars[2] / THREE.marginal_vars[3]).item()
 
 
-def _jumps(generator: Generator) -> list[tuple]:
+def _jumps(generator: torch.Generator) -> list[tuple]:
     """Pairs alpha_bar_s > alpha_bar_t of several shapes; the first s of each is 0: clean data."""
     cases = []
     for dtype in DTYPES:
@@ -28,11 +28,11 @@ def _jumps(generator: Generator) -> list[tuple]:
     return cases
 
 
-def _ratios(generator: Generator) -> list[tuple]:
+def _ratios(generator: torch.Generator) -> list[tuple]:
     return [(a / (1 - a), b / (1 - b)) for a, b in _jumps(generator)]
 
 
-def _steps(generator: Generator) -> list[tuple]:
+def _steps(generator: torch.Generator) -> list[tuple]:
     """Few steps, so that rows t - 1, t and t + 1 differ; batches of 4, of 2 (B = D) and of 1."""
     cases = []
     for dtype in DTYPES:

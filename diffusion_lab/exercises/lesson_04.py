@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import product
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from diffusion_core.elbo_weights import best_variances, eps_weights
 from diffusion_core.gaussian import Gaussian, kl_divergence
@@ -30,7 +30,7 @@ def _kl(mean_p: Tensor, var_p: Tensor, mean_q: Tensor, var_q: Tensor) -> Tensor:
     return kl_divergence(Gaussian(mean_p, var_p), Gaussian(mean_q, var_q))
 
 
-def _pairs(generator: Generator) -> list[tuple]:
+def _pairs(generator: torch.Generator) -> list[tuple]:
     cases = []
     for dtype, shape in product(DTYPES, SHAPES):
         mean_p, mean_q = torch.randn(2, *shape, generator=generator, dtype=dtype)
@@ -49,7 +49,7 @@ def _half_kl(of_log: float, power: float) -> Callable:
     return kl
 
 
-def _ratios(generator: Generator) -> list[tuple]:
+def _ratios(generator: torch.Generator) -> list[tuple]:
     cases = []
     for dtype, shape in product(DTYPES, SHAPES):
         before = 0.3 + 0.65 * torch.rand(shape, generator=generator, dtype=dtype)
@@ -93,7 +93,7 @@ def _nu_with(error_factor: Callable[[NoiseSchedule, int], Tensor]) -> Callable:
     return lambda s, errors, t: _nu_of(s.posterior_vars[t] + error_factor(s, t) * errors, s, t)
 
 
-def _measured(generator: Generator) -> list[tuple]:
+def _measured(generator: torch.Generator) -> list[tuple]:
     cases = []
     for dtype in DTYPES:
         T = int(torch.randint(5, 12, (1,), generator=generator))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from diffusion_core import mixtures, predictions, process, schedules
 
@@ -18,7 +18,7 @@ def _guess_x0(x_t: Tensor, eps_hat: Tensor, alpha_bar_t: Tensor) -> Tensor:
     return predictions.x0_from_eps(schedule, x_t, eps_hat, torch.arange(1, len(x_t) + 1))
 
 
-def _guesses(generator: Generator) -> list[tuple]:
+def _guesses(generator: torch.Generator) -> list[tuple]:
     cases = []
     for dtype in DTYPES:
         for size in (3, 2, 1, 6):
@@ -32,7 +32,7 @@ def _step_mean(x_t: Tensor, eps_hat: Tensor, t: int) -> Tensor:
     return process.p_step(SCHEDULE, x_t, x0_hat, t).mean
 
 
-def _steps(generator: Generator) -> list[tuple]:
+def _steps(generator: torch.Generator) -> list[tuple]:
     cases = []
     for dtype, size in zip(DTYPES, (4, 2), strict=True):
         x_t, eps_hat = torch.randn(2, size, 2, generator=generator, dtype=dtype)
@@ -46,7 +46,7 @@ def _added_noise(z: Tensor, t: int) -> Tensor:
     return step.var.sqrt() * z if t > 1 else torch.zeros_like(z)
 
 
-def _noises(generator: Generator) -> list[tuple]:
+def _noises(generator: torch.Generator) -> list[tuple]:
     return [(x_t, t) for x_t, _, t in _steps(generator)]
 
 

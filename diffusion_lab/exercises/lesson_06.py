@@ -1,7 +1,7 @@
 """Lesson 06: x_0 from v, folding, the parameters of a convolution, a step with clipping."""
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from diffusion_core import predictions, samplers, schedules
 
@@ -15,7 +15,7 @@ def _x0_of(x_t: Tensor, v: Tensor, alpha_bar_t: Tensor) -> Tensor:
     return predictions.x0_from_v(schedule, x_t, v, torch.arange(1, len(x_t) + 1))
 
 
-def _pictures(generator: Generator) -> list[tuple]:
+def _pictures(generator: torch.Generator) -> list[tuple]:
     cases = []
     for dtype in DTYPES:
         for shape in ((3, 1, 4, 6), (4, 1, 4, 4), (1, 1, 2, 2)):
@@ -24,7 +24,7 @@ def _pictures(generator: Generator) -> list[tuple]:
     return cases
 
 
-def _unfolded(generator: Generator) -> list[tuple]:
+def _unfolded(generator: torch.Generator) -> list[tuple]:
     shapes = ((1, 1, 4, 4), (2, 1, 4, 6), (3, 1, 8, 2))
     cases = [torch.randn(*s, generator=generator, dtype=d) for d in DTYPES for s in shapes]
     return [(x,) for x in cases]
@@ -45,7 +45,7 @@ def _parameters_of(a: int, b: int) -> int:
     return sum(p.numel() for p in nn.Conv2d(a, b, 3, device="meta").parameters())
 
 
-def _channels(generator: Generator) -> list[tuple]:
+def _channels(generator: torch.Generator) -> list[tuple]:
     fresh = torch.randint(2, 100, (4, 2), generator=generator).tolist()
     return [(1, 1), (4, 32), (64, 64), *map(tuple, fresh)]
 
@@ -58,7 +58,7 @@ def _clipped_step(x_t: Tensor, v: Tensor, alpha_bar_t: float, alpha_bar_s: float
     return samplers.ddim_step(schedule, eps_model, exact, t, t - 1, clip=(-1, 1)).x_t.to(x_t)
 
 
-def _jumps(generator: Generator) -> list[tuple]:
+def _jumps(generator: torch.Generator) -> list[tuple]:
     """From T, from a step between, and to clean data, where alpha_bar_s is 1."""
     cases = []
     for x_t, v, _ in _pictures(generator):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from diffusion_core.schedules import LARGEST_PRIOR_GAP, NoiseSchedule, prior_gap, vp_schedule
 
@@ -66,7 +66,7 @@ def neighbours(embed: Callable[[Tensor, int], Tensor]) -> Reading:
 
 def lowest_answer(layer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Reading:
     """Measure the lowest of 10 000 answers to random features."""
-    rng = Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     h, weight, bias = (
         torch.randn(shape, generator=rng, dtype=torch.float64)
         for shape in ((10_000, 16), (1, 16), (1,))

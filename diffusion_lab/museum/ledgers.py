@@ -6,7 +6,7 @@ Every instrument takes a function in the place of its exhibit, and repeats exact
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from diffusion_core.decoders import gaussian_decoder
 from diffusion_core.elbo import ElboTerms, elbo_terms
@@ -27,14 +27,14 @@ def short_schedule() -> NoiseSchedule:
 
 def ledger(schedule: NoiseSchedule, n: int) -> ElboTerms:
     """Return the terms of the ELBO for n of the x_0 ~ N(0, 1), with the perfect guide."""
-    perfect, rng = mixture_eps_model(schedule, BELL), Generator().manual_seed(1)
+    perfect, rng = mixture_eps_model(schedule, BELL), torch.Generator().manual_seed(1)
     options = {"variances": schedule.betas, "generator": rng}
     return elbo_terms(schedule, perfect, bell_points(n), decoder=gaussian_decoder, **options)
 
 
 def bell_points(n: int) -> Tensor:
     """Return n draws x_0 ~ N(0, 1), (n, 1), the same ones each time."""
-    return torch.randn(n, 1, generator=Generator().manual_seed(0), dtype=torch.float64)
+    return torch.randn(n, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def exact_model(schedule: NoiseSchedule) -> Gaussian:

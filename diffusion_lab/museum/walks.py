@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from diffusion_core import metrics
 from diffusion_core.mixtures import Mixture, diffuse, mixture, mixture_eps_model
@@ -27,14 +27,14 @@ OFTEN = torch.tensor([8.0, 1, 1, 1, 1, 1, 1, 1], dtype=torch.float64)
 RING = mixture(torch.stack([ANGLES.cos(), ANGLES.sin()], 1), 0.05**2, OFTEN)  # one mode has 8/15
 
 
-def standard(rng: Generator, dim: int) -> Tensor:
+def standard(rng: torch.Generator, dim: int) -> Tensor:
     """Draw POINTS rows from N(0, I)."""
     return torch.randn(POINTS, dim, generator=rng, dtype=torch.float64)
 
 
 def real(data: Mixture) -> Callable[[int], Tensor]:
     """Return a function that draws fresh real points of a mixture, the same ones each time."""
-    rng = Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     return lambda n: data.sample(n, generator=rng)
 
 
@@ -56,7 +56,7 @@ def walked_variance(step: Callable) -> Reading:
 
 def half_walk(step: Callable) -> Tensor:
     """Return states (n, 2) on the way to NINE, after the first half of 50 steps."""
-    schedule, rng = vp_schedule(50), Generator().manual_seed(0)
+    schedule, rng = vp_schedule(50), torch.Generator().manual_seed(0)
     perfect, x = mixture_eps_model(schedule, NINE), standard(rng, 2)
     for t in range(schedule.T, HALF_WAY, -1):
         x = step(schedule, x, perfect(x, t), t, standard(rng, 2))
@@ -77,7 +77,7 @@ def half_way(step: Callable) -> Reading:
 
 def long_walk(step: Callable) -> Tensor:
     """Return samples (n, 2) of RING, by 20 strides with the perfect guide."""
-    schedule, rng = vp_schedule(100), Generator().manual_seed(0)
+    schedule, rng = vp_schedule(100), torch.Generator().manual_seed(0)
     perfect, keep = mixture_eps_model(schedule, RING), schedule.alpha_bars.tolist()
     x = standard(rng, 2)
     for t, s in pairwise(range(schedule.T, -1, -5)):
@@ -93,7 +93,7 @@ def at_the_end(step: Callable) -> Reading:
 
 def landed(stops_of: Callable[[int, int], list[int]]) -> Tensor:
     """Return samples (n, 1) of data that is two points, by 10 strides without fresh noise."""
-    schedule, x = vp_schedule(50), standard(Generator().manual_seed(0), 1)
+    schedule, x = vp_schedule(50), standard(torch.Generator().manual_seed(0), 1)
     perfect = mixture_eps_model(schedule, TWO)
     for t, s in pairwise(stops_of(schedule.T, 10)):
         x = ddim_step(schedule, perfect, x, t, s).x_t

@@ -165,7 +165,7 @@ print(f"standard errors of the walks: {error_of_mean:.4f} and {error_of_var:.4f}
 lab.show_source(dc.q_step, dc.q_marginal, dc.q_sample)
 
 # %% [markdown]
-# A schedule holds tables with a row for each step: `betas`, `alphas`, `alpha_bars`, `marginal_vars` (that is $1-\bar\alpha_t$), and `snr` (section 6). `at(table, t, x)` takes row `t` of one; `t` is a number, or a tensor with one for each example. It shapes the result so that it multiplies `x`. `pair` takes two numbers at once: the table `marginal_factors` holds $\sqrt{\bar\alpha_t}$ and $\sqrt{1-\bar\alpha_t}$. `combine(a, x, b, y)` is $a x + b y$. `Gaussian` is a pair of a mean and a variance. `check_alike`, `check_t` and `check_finite` refuse wrong inputs.
+# A schedule holds tables with a row for each step: `betas`, `alphas`, `alpha_bars`, `marginal_vars` (that is $1-\bar\alpha_t$), and `snr` (section 6). `at(table, t, x)` takes row `t` of one; `t` is a number, or a tensor with one for each example. It shapes the result so that it multiplies `x`. `factors` takes two numbers at once: the table `marginal_factors` holds $\sqrt{\bar\alpha_t}$ and $\sqrt{1-\bar\alpha_t}$. `combine(a, x, b, y)` is $a x + b y$. `Gaussian` is a pair of a mean and a variance. `check_alike`, `check_t` and `check_finite` refuse wrong inputs.
 #
 # `q_trajectory` walks with `q_step`, and returns every $x_t$ on the way. Given the same noise, it and the walk from scratch must agree, and so must `q_marginal` and our factor and variance:
 

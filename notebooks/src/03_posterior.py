@@ -308,7 +308,7 @@ print(
 #
 # ## 5. The package's version
 #
-# `q_posterior` returns a `Gaussian`, a pair of mean and variance. Its tables hold $1-\bar\alpha_t$ in `marginal_vars`, summed step by step instead of taken as a difference (lesson 02), and $\tilde\beta_t$ in `posterior_vars`. The weights that (8) gives to $x_0$ and to $x_t$ stand in `posterior_factors`, two numbers for each $t$. They are made once for a schedule; `pair` takes those of $t$, and `combine(a, x, b, y)` is $a x + b y$.
+# `q_posterior` returns a `Gaussian`, a pair of mean and variance. Its tables hold $1-\bar\alpha_t$ in `marginal_vars`, summed step by step instead of taken as a difference (lesson 02), and $\tilde\beta_t$ in `posterior_vars`. The weights that (8) gives to $x_0$ and to $x_t$ stand in `posterior_factors`, two numbers for each $t$. They are made once for a schedule; `factors` takes those of $t$, and `combine(a, x, b, y)` is $a x + b y$.
 
 # %%
 lab.show_source(dc.q_posterior)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from diffusion_core.gaussian import Gaussian
 from diffusion_core.predictions import x0_from_eps
@@ -17,7 +17,7 @@ from .forward import steps
 DTYPES = (torch.float64, torch.float32)
 
 
-def _with_eps(generator: Generator) -> list[tuple]:
+def _with_eps(generator: torch.Generator) -> list[tuple]:
     """Return (schedule, x_t, eps_hat, t, z)."""
     cases = []
     for schedule, x_t, t, z in steps(generator):
@@ -66,7 +66,7 @@ def _clipped(
     return step
 
 
-def _strides(generator: Generator) -> list[tuple]:
+def _strides(generator: torch.Generator) -> list[tuple]:
     """Return (x_t, eps_hat, alpha_bar_t, alpha_bar_s, z): also strides to clean data."""
     cases = []
     for dtype in DTYPES:

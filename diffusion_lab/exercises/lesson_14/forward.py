@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from diffusion_core.process import q_step
 from diffusion_core.schedules import NoiseSchedule, linear_schedule, vp_schedule
@@ -26,7 +26,7 @@ def _from_to(first: Callable[[int], float], last: Callable[[int], float]) -> Cal
     return lambda T: torch.linspace(first(T), last(T), T, dtype=torch.float64)
 
 
-def _lengths(generator: Generator) -> list[tuple]:
+def _lengths(generator: torch.Generator) -> list[tuple]:
     some = torch.randint(60, 900, (2,), generator=generator).tolist()
     return [(25,), (50,), *((T,) for T in some), (1000,)]
 
@@ -35,7 +35,7 @@ def _curved(T: int) -> Tensor:
     return torch.linspace(FIRST**0.5, LAST**0.5, T, dtype=torch.float64).square()
 
 
-def _short_lengths(generator: Generator) -> list[tuple]:
+def _short_lengths(generator: torch.Generator) -> list[tuple]:
     return [(5,), *_lengths(generator)]
 
 
@@ -44,7 +44,7 @@ def _step(schedule: NoiseSchedule, x_prev: Tensor, t: int, z: Tensor) -> Tensor:
     return mean + var.sqrt() * z
 
 
-def steps(generator: Generator) -> list[tuple]:
+def steps(generator: torch.Generator) -> list[tuple]:
     """Return (schedule, x, t, z): few steps, so that rows differ; B = D in one."""
     cases = []
     for dtype in DTYPES:

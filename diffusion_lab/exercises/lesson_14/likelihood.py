@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.special import ndtr
 
 from diffusion_core.decoders import discretized_decoder
@@ -15,7 +15,7 @@ from ...museum import exhibits
 from ..exercise import Exercise
 
 
-def _ledgers(generator: Generator) -> list[tuple]:
+def _ledgers(generator: torch.Generator) -> list[tuple]:
     """Return ledgers of several sizes; the last terms may be negative, as for densities."""
     cases = []
     for dtype in (torch.float64, torch.float32):
@@ -33,7 +33,7 @@ def _bound(prior: float, steps: float, recon: float) -> Callable[[ElboTerms], Te
     return lambda terms: prior * terms.prior + steps * terms.steps.sum(1) + recon * terms.recon
 
 
-def _normals(generator: Generator) -> list[tuple]:
+def _normals(generator: torch.Generator) -> list[tuple]:
     mean, std = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
     return [(0.5, 0.1), (0.02, 0.05), (mean, 0.01 + 0.2 * std), (0.97, 0.3)]
 

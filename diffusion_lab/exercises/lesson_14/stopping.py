@@ -1,7 +1,6 @@
 """Exhibit 10, on the way back: where the walk stops."""
 
 import torch
-from torch import Generator
 
 from diffusion_core.samplers import even_taus
 
@@ -9,7 +8,7 @@ from ...museum import exhibits
 from ..exercise import Exercise
 
 
-def _walks(generator: Generator) -> list[tuple]:
+def _walks(generator: torch.Generator) -> list[tuple]:
     """Return (T, strides), T a multiple of strides."""
     long, few = torch.randint(3, 30, (2,), generator=generator).tolist()
     return [(50, 10), (1000, 20), (long * few, few), (long, long)]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 from diffusion_core.losses import draw_t
@@ -16,10 +16,10 @@ from ..exercise import Exercise
 
 
 def _pick(T: int, n: int, seed: int) -> Tensor:
-    return draw_t(vp_schedule(T), torch.zeros(n), Generator().manual_seed(seed))
+    return draw_t(vp_schedule(T), torch.zeros(n), torch.Generator().manual_seed(seed))
 
 
-def _draws(generator: Generator) -> list[tuple]:
+def _draws(generator: torch.Generator) -> list[tuple]:
     lengths, seeds = torch.randint(5, 40, (2, 3), generator=generator).tolist()
     return [(T, 600, seed) for T, seed in zip(lengths, seeds, strict=True)]
 
@@ -27,7 +27,7 @@ def _draws(generator: Generator) -> list[tuple]:
 def _between(first: int, beyond: int) -> Callable:
     """Return draws from `first` to T + `beyond`, both included."""
     return lambda T, n, seed: torch.randint(
-        first, T + beyond + 1, (n,), generator=Generator().manual_seed(seed)
+        first, T + beyond + 1, (n,), generator=torch.Generator().manual_seed(seed)
     )
 
 
@@ -35,7 +35,7 @@ def _one_for_all(T: int, n: int, seed: int) -> Tensor:
     return _pick(T, 1, seed).expand(n)
 
 
-def _steps(generator: Generator) -> list[tuple]:
+def _steps(generator: torch.Generator) -> list[tuple]:
     """Steps (B,) up to 200 in random order, with several dims: also B = dim."""
     order = torch.randperm(200, generator=generator) + 1
     return [(order[:B], dim) for B, dim in ((6, 8), (8, 8), (3, 4), (50, 32))]
@@ -62,7 +62,7 @@ def _usual_rate(k: Tensor, dim: int) -> Tensor:
     return k / (dim // 2)
 
 
-def _layers(generator: Generator) -> list[tuple]:
+def _layers(generator: torch.Generator) -> list[tuple]:
     cases = []
     for dtype in (torch.float64, torch.float32):
         for B, H, D in ((5, 4, 2), (3, 3, 3), (1, 6, 1)):
