@@ -37,7 +37,7 @@ def calls(shape: tuple[int, ...]) -> dict[str, tuple[Callable, Callable]]:
     rng, peer_rng = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
     x, eps = (torch.randn(shape, generator=rng) for _ in range(2))
     each = torch.randint(1, T + 1, shape[:1], generator=rng)
-    peer_each, peer_one = each - 1, torch.tensor([499])
+    peer_each, peer_t = each - 1, torch.tensor(499)  # its timesteps are tensors
     schedule = dc.linear_schedule(T)
     ddpm = diffusers.DDPMScheduler(T, clip_sample=False)
     ddim = diffusers.DDIMScheduler(T, clip_sample=False)
@@ -58,7 +58,7 @@ def calls(shape: tuple[int, ...]) -> dict[str, tuple[Callable, Callable]]:
     return {
         "q_sample, one t": (
             lambda: dc.q_sample(schedule, x, 500, eps),
-            lambda: ddpm.add_noise(x, eps, peer_one),
+            lambda: ddpm.add_noise(x, eps, peer_t[None]),
         ),
         "q_sample, t each": (
             lambda: dc.q_sample(schedule, x, each, eps),
@@ -66,11 +66,11 @@ def calls(shape: tuple[int, ...]) -> dict[str, tuple[Callable, Callable]]:
         ),
         "ddpm_step": (
             lambda: dc.ddpm_step(schedule, model, x, 500, 499, generator=rng),
-            lambda: ddpm.step(model(x, 499), 499, x, generator=peer_rng),
+            lambda: ddpm.step(model(x, peer_t), peer_t, x, generator=peer_rng),
         ),
         "ddim_step": (
             lambda: dc.ddim_step(schedule, model, x, 500, 480),
-            lambda: ddim.step(model(x, 499), 499, x),
+            lambda: ddim.step(model(x, peer_t), peer_t, x),
         ),
         "chain of 1 000": (our_chain, peer_chain),
     }

@@ -15,9 +15,11 @@ def require(ok: bool, name: str, wanted: str, given: object) -> None:
 
 
 def kind(x: object) -> str:
-    """Return a value as a message shows it: a tensor by its dtype, shape and device."""
-    is_tensor = isinstance(x, Tensor) and x.ndim
-    return f"{x.dtype} {tuple(x.shape)} on {x.device}" if is_tensor else f"{x!r:.60}"
+    """Return a value as a message shows it: plain ones as they are, others by what they are."""
+    if isinstance(x, Tensor) and x.ndim:
+        return f"{x.dtype} {tuple(x.shape)} on {x.device}"
+    plain = isinstance(x, int | float | str | list | tuple | Tensor | None)
+    return f"{x!r:.60}" if plain else type(x).__name__
 
 
 def check_alike(**tensors: Tensor) -> None:

@@ -74,7 +74,7 @@ def q_posterior(schedule: NoiseSchedule, x_t: Tensor, x0: Tensor, t: Tensor | in
     Raises ValueError for t outside 1..T. Source: Ho et al. (2020), equations 6 and 7.
     """
     check_alike(x_t=x_t, x0=x0)
-    of_x0, of_x_t = factors(schedule.posterior_factors, t, x_t, lowest=1)
+    of_x0, of_x_t, _ = factors(schedule.posterior_factors, t, x_t, lowest=1)
     mean = check_finite(combine(of_x0, x0, of_x_t, x_t), x_t=x_t, x0=x0)
     return Gaussian(mean, at(schedule.posterior_vars, t, x_t))
 

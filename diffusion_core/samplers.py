@@ -42,10 +42,11 @@ def ddpm_step(
     """
     x0_hat = _x0_hat(schedule, eps_model, x_t, (t, s), clip)
     require(s == t - 1, "s", f"be t - 1 = {t - 1} (ddim_step can skip steps)", s)
-    var = reverse_vars(schedule, variances)[t].item() if s > 0 else 0.0
-    of_x0, of_x_t = schedule.posterior_factors.numbers[t]
+    of_x0, of_x_t, std = schedule.posterior_factors.numbers[t]
+    if variances is not None:
+        std = reverse_vars(schedule, variances)[t].sqrt().item()
     mean = combine(of_x0, x0_hat, of_x_t, x_t)
-    return _step(s, mean, var, x0_hat, generator)
+    return _step(s, mean, std, x0_hat, generator)
 
 
 def ddim_step(
@@ -73,7 +74,7 @@ def ddim_step(
     fresh = eta**2 * between / std_t**2  # the share of the noise in x_s that is drawn anew
     of_x_t = math.sqrt(1 - fresh) * std_s / std_t  # as eps_hat = (x_t - scale_t x0_hat) / std_t
     mean = combine(scale_s - of_x_t * scale_t, x0_hat, of_x_t, x_t)
-    return _step(s, mean, fresh * std_s**2, x0_hat, generator)
+    return _step(s, mean, math.sqrt(fresh) * std_s, x0_hat, generator)
 
 
 def even_taus(T: int, steps: int) -> list[int]:
@@ -127,7 +128,7 @@ def _x0_hat(
         raise ValueError(f"t and s must {wanted}, got {kind(t)} and {kind(s)}")
     require(clip is None or clip[0] < clip[1], "clip", "be (lowest, highest)", clip)
     check_alike(x_t=x_t)
-    eps_hat = eps_model(x_t, torch.full((len(x_t),), t, device=x_t.device))
+    eps_hat = eps_model(x_t, torch.full(x_t.shape[:1], t, device=x_t.device))
     both = {"x_t": x_t, "eps_model(x_t, t)": eps_hat}
     check_alike(**both)
     scale, std = schedule.marginal_factors.numbers[t]
@@ -136,10 +137,10 @@ def _x0_hat(
 
 
 def _step(
-    s: int, mean: Tensor, var: float, x0_hat: Tensor, generator: torch.Generator | None
+    s: int, mean: Tensor, std: float, x0_hat: Tensor, generator: torch.Generator | None
 ) -> Step:
-    """Return the step to x_s ~ N(mean, var I); nothing is drawn where var is 0."""
-    if var == 0:
+    """Return the step to x_s ~ N(mean, std^2 I); the last step returns the mean."""
+    if s == 0 or std == 0:
         return Step(s, mean, x0_hat)
     z = standard_normal(mean, generator)
-    return Step(s, torch.add(mean, z, alpha=math.sqrt(var)), x0_hat)
+    return Step(s, torch.add(mean, z, alpha=std), x0_hat)

@@ -19,7 +19,7 @@ class PriorGapWarning(UserWarning):
 
 
 class Factors(NamedTuple):
-    """Two numbers for each step: the table (T+1, 2), float64, and the same as Python numbers."""
+    """Some numbers for each step: a table (T+1, k), float64, and the same as Python numbers."""
 
     table: Tensor
     numbers: list[list[float]]
@@ -33,8 +33,8 @@ class NoiseSchedule:
     marginal_vars = 1 - alpha_bars, summed without cancellation: v_t = alpha_t v_{t-1} + beta_t,
     posterior_vars = beta_t (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t), 0 in rows 0 and 1,
     snr = alpha_bar_t / (1 - alpha_bar_t), infinite in row 0 only.
-    Two Factors: marginal_factors, of x_0 and eps in x_t; posterior_factors, of x_0 and x_t in the
-    mean of the posterior.
+    Factors: marginal_factors, of x_0 and eps in x_t; posterior_factors, of x_0 and x_t in the mean
+    of the posterior, and of the noise there: its standard deviation.
     Raises TypeError or ValueError unless every beta is in (0, 1) and alpha_bar_T >= 1e-30;
     warns (PriorGapWarning) where `prior_gap` is above 0.01 bits per dimension.
     Source: Ho et al. (2020), equations 2, 4 and 7.
@@ -51,17 +51,16 @@ class NoiseSchedule:
                 f"alpha_bar_T must be at least {SMALLEST_ALPHA_BAR}, "
                 f"got {self.alpha_bars[-1]:.1e}: use smaller betas or fewer steps"
             )
-        variances = [0.0]
-        for alpha, beta in zip(self.alphas[1:].tolist(), betas.tolist(), strict=True):
-            variances.append(alpha * variances[-1] + beta)
-        self.marginal_vars = betas.new_tensor(variances)
+        self.marginal_vars = _marginal_vars(betas)
         scales, first = self.alpha_bars.sqrt(), betas.new_zeros(1)  # row 0: no step back from there
         before = self.marginal_vars[:-1] / self.marginal_vars[1:]  # of t - 1, over that of t
         of_x0 = scales[:-1] * betas / self.marginal_vars[1:]
         of_x_t = self.alphas[1:].sqrt() * before
         self.posterior_vars = torch.cat([first, betas * before])
         self.marginal_factors = _factors(scales, self.marginal_vars.sqrt())
-        self.posterior_factors = _factors(*(torch.cat([first, row]) for row in (of_x0, of_x_t)))
+        self.posterior_factors = _factors(
+            torch.cat([first, of_x0]), torch.cat([first, of_x_t]), self.posterior_vars.sqrt()
+        )
         self.snr = self.alpha_bars / self.marginal_vars
         gap = prior_gap(self)
         if gap > LARGEST_PRIOR_GAP:
@@ -77,8 +76,15 @@ class NoiseSchedule:
         return f"NoiseSchedule(T={self.T}, beta_1={first:.4g}, beta_T={last:.4g})"
 
 
-def _factors(a: Tensor, b: Tensor) -> Factors:
-    table = torch.stack([a, b], 1)
+def _marginal_vars(betas: Tensor) -> Tensor:
+    variances = [0.0]
+    for beta in betas.tolist():
+        variances.append((1 - beta) * variances[-1] + beta)
+    return betas.new_tensor(variances)
+
+
+def _factors(*columns: Tensor) -> Factors:
+    table = torch.stack(columns, 1)
     return Factors(table, table.tolist())
 
 
@@ -105,12 +111,12 @@ def at(table: Tensor, t: Tensor | int, x: Tensor, *, lowest: int = 0) -> Tensor:
 def factors(
     of: Factors, t: Tensor | int, x: Tensor, *, lowest: int = 0
 ) -> Sequence[Tensor | float]:
-    """Return the two numbers of step t: floats for one t, else tensors as from `at`."""
+    """Return the numbers of step t: floats for one t, else tensors as from `at`."""
     t = check_t(t, x, len(of.table) - 1, lowest=lowest)
     if isinstance(t, int):
         return of.numbers[t]
     rows = of.table.index_select(0, t).to(x.dtype).to(x.device)
-    return rows.view(-1, 2, *[1] * (x.ndim - 1)).unbind(1)
+    return rows.view(*rows.shape, *[1] * (x.ndim - 1)).unbind(1)
 
 
 def combine(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:

@@ -55,6 +55,18 @@ def test_a_lesson_was_executed_from_top_to_bottom_without_an_error(source):
 
 
 @EVERY
+def test_every_claim_was_checked_and_held_when_a_lesson_was_built(source):
+    claims = [line for o in outputs(built(source)) for line in o.get("text", "").splitlines()]
+    assert not [line for line in claims if re.search(r"\[(does not hold here|not checked): ", line)]
+
+
+@EVERY
+def test_no_lesson_depends_on_how_fast_the_machine_is(source):
+    code = "\n".join(cell.source for cell in code_cells(build.lesson(source)))
+    assert not re.search(r"\bseconds=|\bimport time\b|perf_counter|monotonic", code)
+
+
+@EVERY
 def test_a_lesson_is_safe_to_open_without_a_kernel(source):
     nb = built(source)
     assert build.notebook_of(source).stat().st_size <= 1_000_000
