@@ -5,6 +5,7 @@ A schedule says how much noise; `process` has the forward process and its poster
 Row t of every table is the paper's t, and row 0 is clean data.
 """
 
+from .averages import EMA
 from .decoders import discretized_decoder, gaussian_decoder
 from .devices import available_devices, default_device
 from .elbo import (
@@ -53,7 +54,7 @@ from .schedules import (
     schedule_from_alpha_bars,
     vp_schedule,
 )
-from .training import EMA, History, bf16_is_faster, is_short_run, train, warmup_cosine
+from .training import History, bf16_is_faster, is_short_run, train, warmup_cosine
 
 __all__ = [
     "EMA",

@@ -6,9 +6,15 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .averages import EMA
+from .checks import kind
+
+COMPILED = "_orig_mod."  # what torch.compile puts before the names of a network's weights
+MAKE_MOMENTS = ("amsgrad", "centered", "momentum")  # options that give an optimizer more of them
 
 
 def save(path: str | Path, model: nn.Module, *, dtype: torch.dtype | None = None, **about) -> None:
@@ -23,15 +29,15 @@ def save(path: str | Path, model: nn.Module, *, dtype: torch.dtype | None = None
         name: tensor.to(dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    _write(path, weights, json.dumps(about))
+    _write(path, weights, about=json.dumps(about))
 
 
-def _write(path: Path, weights: dict, text: str) -> None:
+def _write(path: Path, weights: dict, **texts: str) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         part = Path(folder) / path.name
         part.touch()
         mode = part.stat().st_mode  # that of any new file here: safetensors makes its own private
-        save_file(weights, part, metadata={"about": text})
+        save_file(weights, part, metadata=texts)
         part.chmod(mode)
         os.replace(part, path)
 
@@ -39,58 +45,129 @@ def _write(path: Path, weights: dict, text: str) -> None:
 def load(path: str | Path, model: nn.Module) -> dict:
     """Fill a model with the weights of a file and return what was written about them.
 
-    Raises ValueError, naming the file, where names or shapes differ from the model's.
+    Raises ValueError, naming the file, where it is none of weights or not whole, or where names
+    or shapes differ from the model's.
     """
-    weights = load_file(path)
-    with safe_open(path, framework="pt") as file:
-        about = json.loads((file.metadata() or {}).get("about", "{}"))
-    _check_fits(path, model, weights)
+    weights, texts = _read(path)
+    _check_fits(path, model.state_dict(), weights)
     model.load_state_dict(weights)
-    return about
+    return texts["about"]
 
 
-def _check_fits(path: str | Path, model: nn.Module, weights: dict) -> None:
-    wanted = {name: tuple(w.shape) for name, w in model.state_dict().items()}
+def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, dict]]:
+    """Return the tensors and texts of a file, as copies: the file isn't kept open or mapped."""
+    Path(path).open("rb").close()  # Python's own error names the file
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            texts = {"about": "{}"} | (file.metadata() or {})
+            return tensors, {k: json.loads(texts[k]) for k in ("about", "run") if k in texts}
+    except (SafetensorError, json.JSONDecodeError) as error:
+        given = f"another or one cut short ({error})"
+        raise ValueError(f"{path} must be a whole safetensors file, got {given}") from error
+
+
+def _check_fits(path: str | Path, present: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
+    wanted = {name: tuple(w.shape) for name, w in present.items()}
     found = {name: tuple(w.shape) for name, w in weights.items()}
     if wanted != found:
         names = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
-        raise ValueError(f"{path} must have the model's names and shapes, got others: {names[:5]}")
+        given = f"others: {names[:5]}"
+        if any(COMPILED in name for name in names):
+            given += f"; torch.compile adds {COMPILED} to names: save and load network._orig_mod"
+        raise ValueError(f"{path} must have the model's names and shapes, got {given}")
 
 
 def save_run(
-    path: str | Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, **about
+    path: str | Path, model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer, **about
 ) -> None:
-    """Write all that a training run needs to go on: weights, averages, the optimizer's moments."""
+    """Write all that a training run needs to go on: weights, averages, the optimizer's moments.
+
+    Also how often ema was updated, and the names of the weights that each moment belongs to.
+    Raises ValueError where the optimizer's weights are not model's, TypeError where a moment is
+    neither a tensor nor a number.
+    """
     tensors = {f"model.{name}": w for name, w in model.state_dict().items()}
     tensors |= {f"ema.{name}": w for name, w in ema.state_dict().items()}
     for i, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(m) for name, m in moments.items()}
-    _write(Path(path), {k: t.contiguous() for k, t in tensors.items()}, json.dumps(about))
+        for name, moment in moments.items():
+            if not isinstance(moment, Tensor | int | float):
+                raise TypeError(f"optimizer must keep tensors, got {name}: {kind(moment)}")
+            tensors[f"optimizer.{i}.{name}"] = torch.as_tensor(moment, device=_place(moment))
+    run = {"updates": ema.updates, "optimizer": _described(model, optimizer)}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    _write(Path(path), tensors, about=json.dumps(about), run=json.dumps(run))
+
+
+def _place(moment: Tensor | float) -> torch.device:
+    return moment.device if isinstance(moment, Tensor) else torch.device("cpu")
+
+
+def _described(model: nn.Module, optimizer: torch.optim.Optimizer) -> list:
+    """Return what decides which moments an optimizer keeps, of which weights, in which order."""
+    names = {id(w): name for name, w in model.named_parameters()}
+    weights = [
+        [names.get(id(w), ""), list(w.shape), [o for o in MAKE_MOMENTS if group.get(o)]]
+        for group in optimizer.param_groups
+        for w in group["params"]
+    ]
+    if foreign := [shape for name, shape, _ in weights if not name]:
+        given = f"others of shapes {foreign[:5]}"
+        raise ValueError(f"optimizer must hold weights of model, got {given}")
+    return [type(optimizer).__name__, *weights]
 
 
 def load_run(
-    path: str | Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
+    path: str | Path, model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer
 ) -> dict:
     """Bring model, average and optimizer to where `save_run` left them; return its `about`.
 
-    Raises ValueError, naming the file, and changes nothing, where it is not a run of this model.
+    The optimizer's options, lr among them, stay as they are.
+    Raises ValueError, naming the file, and changes nothing, where it is not a run of this model
+    and of such an optimizer.
     """
-    parts, state = {"model": {}, "ema": {}}, {}
-    for key, tensor in load_file(path).items():
-        part, _, name = key.partition(".")
-        if part == "optimizer":
-            i, moment = name.split(".")
-            state.setdefault(int(i), {})[moment] = tensor
-        else:
-            parts.setdefault(part, {})[name] = tensor
-    _check_fits(path, model, parts["model"])
-    _check_fits(path, ema, parts["ema"])
+    tensors, texts = _read(path)
+    if "run" not in texts:
+        given = "an older run or weights alone: train anew"
+        raise ValueError(f"{path} must be what save_run writes, got {given}")
+    parts, run = _sorted(tensors), texts["run"]
+    _check_fits(path, model.state_dict(), parts["model"])
+    _check_fits(path, ema.state_dict(), parts["ema"])
+    _check_same(path, _described(model, optimizer), run["optimizer"])
     model.load_state_dict(parts["model"])
-    ema.load_state_dict(parts["ema"])
+    ema.load_state_dict(parts["ema"], run["updates"])
+    _put_moments(optimizer, parts["optimizer"])
+    return texts["about"]
+
+
+def _sorted(tensors: dict[str, Tensor]) -> dict[str, dict]:
+    """Return the tensors of a run by what they belong to: model, ema, optimizer."""
+    parts = {"model": {}, "ema": {}, "optimizer": {}}
+    for key, tensor in tensors.items():
+        part, name = key.split(".", 1)
+        parts[part][name] = tensor
+    return parts
+
+
+def _check_same(path: str | Path, wanted: list, found: list) -> None:
+    """Refuse moments of another kind of optimizer, or of other weights than wanted, in order."""
+    if wanted == found:
+        return
+    for ours, theirs in zip(wanted, found, strict=False):
+        if ours != theirs:
+            break
+    else:
+        ours, theirs = (f"{len(described) - 1} weights" for described in (wanted, found))
+    raise ValueError(f"{path} must be of an optimizer with {ours}, got one with {theirs}")
+
+
+def _put_moments(optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
+    state = {}
+    for key, tensor in moments.items():
+        i, name = key.split(".", 1)
+        state.setdefault(int(i), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    for weight, moments in optimizer.state.items():
-        for name, moment in moments.items():  # a fused step needs them laid out as their weight is
-            if moment.shape == weight.shape:
-                moments[name] = torch.empty_like(weight).copy_(moment)
-    with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()["about"])
+    for weight, kept in optimizer.state.items():
+        for name, moment in kept.items():  # a fused step needs them laid out as their weight is
+            if moment.shape == weight.shape and moment.ndim > 1:
+                kept[name] = torch.empty_like(weight, dtype=moment.dtype).copy_(moment)

@@ -1,7 +1,9 @@
 """What every function asks of its arguments, said once and in whole sentences."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,11 +39,57 @@ def check_alike(**tensors: Tensor) -> None:
 
 def check_finite(result: Tensor, **inputs: Tensor) -> Tensor:
     """Return a result that is finite; else say which input is not. One sum, if all is well."""
-    if not math.isfinite(result.sum().item()) and not result.isfinite().all():
+    if not math.isfinite(number(result.sum())) and not number(result.isfinite().all()):
         bad = [name for name, x in inputs.items() if not x.isfinite().all()]
         names = " and ".join(bad or [f"{name} (too large for {result.dtype})" for name in inputs])
         raise ValueError(f"{names} must hold finite numbers, got NaN or infinity")
     return result
+
+
+def number(x: Tensor) -> float:
+    """Return x.item(), or True under torch.func.vmap, which hides the number: checks pass."""
+    try:
+        return x.item()
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        return True
+
+
+def numbers(name: str, values: object) -> Tensor:
+    """Return a tensor as it is; a number, a list or an array as float64 on the CPU, a copy."""
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.from_numpy(np.array(values, dtype=np.float64))  # of any strides, read-only too
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be numbers, got {kind(values)}") from error
+
+
+def row(name: str, values: object) -> Tensor:
+    """Return a row of numbers as float64 on the CPU, without gradients."""
+    values = numbers(name, values).detach().to("cpu", torch.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"{name} must be one row for 1..T, got shape {tuple(values.shape)}")
+    return values
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager:
+    """Return a context in which torch.autocast leaves the products of x's device exact."""
+    device = x.device.type
+    active = torch.is_autocast_enabled(device) if device != "meta" else False
+    return torch.autocast(device, enabled=False) if active else nullcontext()
+
+
+def like_input(answer: Tensor, x_t: Tensor) -> Tensor:
+    """Return what a model answered, in the dtype of x_t if it is only torch.autocast's."""
+    dtype = getattr(answer, "dtype", None)
+    if dtype is x_t.dtype:
+        return answer
+    device = x_t.device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return answer
+    return answer.to(x_t.dtype) if dtype is torch.get_autocast_dtype(device) else answer
 
 
 def check_data(name: str, x: Tensor) -> None:

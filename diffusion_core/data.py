@@ -32,6 +32,7 @@ SHA256 = {
 HOW_TO_GET_MNIST = (
     "Or set DIFFUSION_DATA to a folder with MNIST's four .gz files. Then restart the kernel."
 )
+NO_HOME = "MNIST cannot be kept, as no home folder is known: set HOME."
 
 
 class DataUnavailable(RuntimeError):
@@ -76,12 +77,16 @@ def _read_idx(path: Path, ndim: int) -> np.ndarray:
 
 def _fetch(name: str) -> Path:
     """Return the path of a file with the right sha256."""
-    if not os.environ.get("DIFFUSION_DATA"):
-        try:
+    given = os.environ.get("DIFFUSION_DATA")
+    try:
+        if not given:
             return fetch(name, SHA256[name], MIRRORS, Path(pooch.os_cache("diffusion_course")))
-        except OSError as error:
-            raise DataUnavailable(f"{error} {HOW_TO_GET_MNIST}") from error
-    path = Path(os.environ["DIFFUSION_DATA"]).expanduser() / name
+        path = Path(given).expanduser() / name
+    except OSError as error:
+        raise DataUnavailable(f"{error} {HOW_TO_GET_MNIST}") from error
+    except RuntimeError as error:  # what pathlib raises where there is no home folder
+        problem = f"The home folder of {given} is not known." if given else NO_HOME
+        raise DataUnavailable(f"{problem} {HOW_TO_GET_MNIST}") from error
     found = sha256_of(path)
     if found == SHA256[name]:
         return path

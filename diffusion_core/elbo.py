@@ -7,12 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_count
+from .checks import check_count, like_input, require
 from .decoders import Decoder
 from .gaussian import Gaussian, kl_divergence
 from .predictions import Model, x0_from_eps
 from .process import p_step, q_marginal, q_posterior, q_sample, q_step
-from .schedules import NoiseSchedule, reverse_vars
+from .schedules import NoiseSchedule
+from .tables import probabilities, reverse_vars
 
 
 class ElboTerms(NamedTuple):
@@ -66,10 +67,12 @@ def importance(terms: ElboTerms) -> Tensor:
     """Return probabilities (T+1,) for drawing t, proportional to the root mean square of L_{t-1}.
 
     They make `elbo_estimate` least noisy. A twentieth is spread evenly, so none in 2..T is 0.
-    Source: Nichol and Dhariwal (2021), equation 18.
+    Raises ValueError where all are 0, as at T = 1. Source: Nichol and Dhariwal (2021), equation 18.
     """
-    size = terms.steps.double().cpu().square().mean(0).sqrt()
-    steps = (torch.arange(len(size)) >= 2).double()
+    size = terms.steps.detach().cpu().double().square().mean(0).sqrt()
+    ok = len(size) > 2 and 0 < size.sum() < math.inf
+    require(ok, "terms.steps", "be finite, and not all 0, in columns 2..T", terms.steps)
+    steps = (torch.arange(len(size), device="cpu") >= 2).double()
     return 0.95 * size / size.sum() + 0.05 * steps / steps.sum()
 
 
@@ -91,19 +94,17 @@ def elbo_estimate(
     probs does not sum to 1 over 2..T. Source: Nichol and Dhariwal (2021), section 3.3.
     """
     check_count("draws", draws)
-    given = probs.shape == schedule.betas.shape and (probs[2:] > 0).all() and not probs[:2].any()
-    if not given or abs(probs.sum() - 1) > 1e-9:
-        raise ValueError("probs must have T+1 rows, 0 in rows 0 and 1, positive after and sum 1")
+    probs = probabilities(schedule, probs)
     total = _prior(schedule, x0)
+    require(len(x0) >= 2, "x0", "hold at least two examples, for a standard error", x0)
     reverse = _reverse(schedule, eps_model, variances)
     with torch.no_grad():
         total = total + _recon(schedule, reverse, x0, decoder, generator)
-        device = "cpu" if generator is None else generator.device
+        device = (generator or probs).device
         for _ in range(draws):
             t = torch.multinomial(probs.to(device), len(x0), replacement=True, generator=generator)
-            t = t.to(x0.device)
-            kl = _step_kl(schedule, reverse, x0, t, generator)
-            total = total + kl / (draws * probs.to(kl)[t])
+            kl = _step_kl(schedule, reverse, x0, t.to(x0.device), generator)
+            total = total + kl / (draws * probs[t.cpu()].to(kl))
     return ElboEstimate(total.mean().item(), (total.std() / math.sqrt(len(total))).item())
 
 
@@ -175,7 +176,7 @@ def _reverse(schedule, eps_model: Model, variances: Tensor | None) -> Callable[.
     variances[1] = schedule.betas[1]
 
     def reverse(x_t: Tensor, t: Tensor) -> Gaussian:
-        x0_hat = x0_from_eps(schedule, x_t, eps_model(x_t, t), t)
+        x0_hat = x0_from_eps(schedule, x_t, like_input(eps_model(x_t, t), x_t), t)
         return p_step(schedule, x_t, x0_hat, t, variances=variances)
 
     return reverse
@@ -196,5 +197,4 @@ def _step_kl(schedule, reverse: Callable, x0: Tensor, t: Tensor, generator) -> T
 def _recon(schedule, reverse: Callable, x0: Tensor, decoder: Decoder, generator) -> Tensor:
     """Return -log p(x_0 | x_1) for each example, with one draw of x_1."""
     x_1 = q_sample(schedule, x0, 1, generator=generator)
-    t = torch.ones(len(x0), dtype=torch.int64, device=x0.device)
-    return -decoder(x0, reverse(x_1, t))
+    return -decoder(x0, reverse(x_1, x0.new_ones(len(x0), dtype=torch.int64)))

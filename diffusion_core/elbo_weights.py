@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
+from .checks import check_like, like_input
 from .gaussian import standard_normal
 from .predictions import Model
 from .process import q_sample
 from .schedules import NoiseSchedule
+from .tables import check_table, reverse_vars
 
 
 def eps_weights(schedule: NoiseSchedule, variances: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -16,7 +18,7 @@ def eps_weights(schedule: NoiseSchedule, variances: Tensor | None = None) -> tup
     C_t = [r - 1 - ln r] / 2 with r = posterior_vars_t / sigma_t^2. Rows 0 and 1 are 0.
     Source: Ho et al. (2020), equation 12.
     """
-    s, sigma = schedule, schedule.posterior_vars if variances is None else variances
+    s, sigma = schedule, reverse_vars(schedule, variances)
     weights, constants = torch.zeros_like(s.betas), torch.zeros_like(s.betas)
     weights[2:] = (s.betas**2 / (2 * sigma * s.alphas * s.marginal_vars))[2:]
     ratio = (s.posterior_vars / sigma)[2:]
@@ -36,8 +38,10 @@ def eps_errors(
     for t in range(1, schedule.T + 1):
         eps = standard_normal(x0, generator)
         times = torch.full((len(x0),), t, device=x0.device)
+        x_t = q_sample(schedule, x0, t, eps)
         with torch.no_grad():
-            eps_hat = eps_model(q_sample(schedule, x0, t, eps), times)
+            eps_hat = like_input(eps_model(x_t, times), x_t)
+        check_like("eps_model(x_t, t)", eps_hat, "x_t", x_t)
         errors[t] = (eps - eps_hat).square().mean().item()
     return errors
 
@@ -50,6 +54,7 @@ def best_variances(schedule: NoiseSchedule, errors: Tensor) -> Tensor:
     alpha_bar_t / (1 - alpha_bar_t) E Var(x_0 | x_t) / d. Rows 0 and 1 are 0.
     Source: Bao et al. (2022), theorem 1.
     """
+    check_table(schedule, "errors", errors)
     s = schedule
     best = torch.zeros_like(s.betas)
     best[2:] = (s.posterior_vars + s.betas**2 / (s.alphas * s.marginal_vars) * errors)[2:]

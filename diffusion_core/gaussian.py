@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_data, check_like
+from .checks import check_data, check_like, number
 
 
 def standard_normal(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -31,7 +31,10 @@ class Gaussian(NamedTuple):
 
         Source: Kingma and Welling (2014), section 2.4.
         """
-        return self.mean + self.var.sqrt() * standard_normal(self.mean, generator)
+        mean, std = self.mean, self.var.sqrt()
+        if not _fits(std, mean):
+            mean, std = torch.broadcast_tensors(mean, std)
+        return mean + std * standard_normal(mean, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log N(x; mean, var) for each coordinate, in nats; sum over all but the batch.
@@ -40,9 +43,8 @@ class Gaussian(NamedTuple):
         Raises ValueError where var is not positive: a point mass has no density.
         """
         check_data("x", x)
-        sizes = zip(reversed(self.mean.shape), reversed(x.shape), strict=False)
-        fits = self.mean.ndim <= x.ndim and all(size in (1, wanted) for size, wanted in sizes)
-        check_like("x", x, "mean", self.mean.expand(x.shape) if fits else self.mean)
+        mean = self.mean.expand(x.shape) if _fits(self.mean, x) else self.mean
+        check_like("x", x, "mean", mean)
         _check_positive("var", self.var)
         return -0.5 * ((x - self.mean) ** 2 / self.var + (2 * math.pi * self.var).log())
 
@@ -61,6 +63,12 @@ def kl_divergence(p: Gaussian, q: Gaussian) -> Tensor:
     return 0.5 * (ratio - 1 - ratio.log() + (p.mean - q.mean) ** 2 / q.var)
 
 
+def _fits(x: Tensor, like: Tensor) -> bool:
+    """Return whether x broadcasts to the shape of `like`."""
+    sizes = zip(reversed(x.shape), reversed(like.shape), strict=False)
+    return x.ndim <= like.ndim and all(size in (1, wanted) for size, wanted in sizes)
+
+
 def _check_positive(name: str, var: Tensor) -> None:
-    if not (var > 0).all():
+    if not number((var > 0).all()):
         raise ValueError(f"{name} must be positive for a density, got {var.min():.4g}")

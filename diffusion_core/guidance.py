@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .checks import like_input
 from .predictions import Model
 
 
@@ -24,10 +25,10 @@ def classifier_free(
         raise ValueError(f"guidance_scale must be at least 0, got {guidance_scale}")
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        told = model(x_t, t, y)
+        told = like_input(model(x_t, t, y), x_t)
         if guidance_scale == 1:
             return told
-        untold = model(x_t, t)
+        untold = like_input(model(x_t, t), x_t)
         return untold + guidance_scale * (told - untold)
 
     return guided
@@ -44,5 +45,5 @@ def drop_labels(
     if not 0 <= share <= 1:
         raise ValueError(f"share must be in [0, 1], got {share}")
     device = y.device if generator is None else generator.device
-    dropped = torch.rand(len(y), generator=generator, device=device).to(y.device) < share
-    return y.masked_fill(dropped, null_label)
+    draws = torch.rand(len(y), generator=generator, dtype=torch.float32, device=device)
+    return y.masked_fill(draws.to(y.device) < share, null_label)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_data
+from .checks import check_count, check_data, kind
 from .nets import Classifier
 
 CONFIDENT = 0.9  # a digit counts as recognised when one class has more than this probability
@@ -44,8 +44,11 @@ def frechet_floor(
     """Return the mean Frechet distance of n real training images to `real`, over 20 draws."""
     check_count("n", n, lowest=2)
     features, target = _features(judge, "train", train), _features(judge, "real", real)
-    draws = [torch.randperm(len(train), generator=generator)[:n] for _ in range(20)]
-    return sum(frechet_distance(features[d.to(features.device)], target) for d in draws) / 20
+    total = 0.0
+    for _ in range(20):
+        order = torch.randperm(len(train), generator=generator, device=generator.device)
+        total += frechet_distance(features[order[:n].to(features.device)], target)
+    return total / 20
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
@@ -71,10 +74,17 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 def nearest_distances(x: Tensor, train: Tensor) -> Tensor:
     """Return for each image of x (n, ...) its Euclidean distance to the nearest of train, (n,).
 
-    Near 0 means a copy. Compare with the distances of real images that are not in train.
+    In float32 or better: exactly 0 means a copy, and near 0 almost one. Compare with the distances
+    of real images that are not in train.
     """
-    flat = train.flatten(1)
-    return torch.cat([torch.cdist(part, flat).min(1).values for part in x.flatten(1).split(256)])
+    for name, images in (("x", x), ("train", train)):
+        check_data(name, images)
+    if x.shape[1:] != train.shape[1:] or x.device != train.device:
+        raise ValueError(f"train must hold images like those of x, {kind(x)}, got {kind(train)}")
+    dtype = torch.promote_types(torch.promote_types(x.dtype, train.dtype), torch.float32)
+    parts, train = x.flatten(1).to(dtype).split(256), train.flatten(1).to(dtype)
+    exact = "donot_use_mm_for_euclid_dist"  # by products, equal images would be apart
+    return torch.cat([torch.cdist(part, train, compute_mode=exact).min(1).values for part in parts])
 
 
 def _features(judge: Classifier, name: str, x: Tensor) -> Tensor:

@@ -51,5 +51,6 @@ def v_loss(
 
 def _mean_square(output: Tensor, target: Tensor) -> Tensor:
     wanted = f"have shape {tuple(target.shape)}"
-    require(output.shape == target.shape, "model(x_t, t)", wanted, output)
+    fits = isinstance(output, Tensor) and output.shape == target.shape
+    require(fits, "model(x_t, t)", wanted, output)
     return nn.functional.mse_loss(output, target)

@@ -108,9 +108,8 @@ def mode_coverage(samples: Tensor, centres: Tensor, radius: float) -> ModeCovera
     for distances in _distance_blocks(samples, centres.to(samples.dtype).to(samples.device)):
         nearest, k = distances.min(1)
         counts += torch.bincount(k[nearest <= radius], minlength=len(centres))
-    shares = counts / len(samples)
     stray = (len(samples) - counts.sum()) / len(samples)
-    return ModeCoverage(shares, int((counts > 0).sum()), stray)
+    return ModeCoverage(counts / len(samples), int((counts > 0).sum()), stray)
 
 
 def floor(
@@ -125,7 +124,7 @@ def floor(
     check_count("n", n)
     check_count("pairs", pairs, lowest=2)
     values = [float(distance(sample_real(n), sample_real(n))) for _ in range(pairs)]
-    values = torch.tensor(values, dtype=torch.float64)
+    values = torch.tensor(values, dtype=torch.float64, device="cpu")
     return Floor(values.mean().item(), values.std().item())
 
 
@@ -140,8 +139,9 @@ def times_floor(
     if len(sizes := {len(cloud) for cloud in clouds}) != 1:
         raise ValueError(f"clouds must be one or more of the same size, got sizes {sorted(sizes)}")
     (n,) = sizes
-    found = torch.tensor([float(distance(cloud, sample_real(n))) for cloud in clouds])
-    ratios = found / floor(distance, sample_real, n).mean
+    found = [float(distance(cloud, sample_real(n))) for cloud in clouds]
+    ratios = torch.tensor(found, dtype=torch.float64, device="cpu")
+    ratios /= floor(distance, sample_real, n).mean
     return Floor(ratios.mean().item(), ratios.std(correction=0).item())
 
 
@@ -184,16 +184,17 @@ def _mean_of(function: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tens
 
 def _directions(d: int, n_projections: int, generator: torch.Generator | None) -> Tensor:
     if d == 1:
-        return torch.ones(1, 1, dtype=torch.float64)
+        return torch.ones(1, 1, dtype=torch.float64, device="cpu")
     if d == 2:  # half a turn: u and -u give the same
-        angles = torch.arange(n_projections, dtype=torch.float64) * (math.pi / n_projections)
-        return torch.stack([angles.cos(), angles.sin()], 1)
-    device = generator.device if generator else "cpu"
-    return torch.randn(n_projections, d, generator=generator, device=device)
+        turns = torch.arange(n_projections, dtype=torch.float64, device="cpu") / n_projections
+        return torch.stack([(math.pi * turns).cos(), (math.pi * turns).sin()], 1)
+    options = {"device": generator.device if generator else "cpu", "dtype": torch.float32}
+    return torch.randn(n_projections, d, generator=generator, **options)
 
 
 def _merged_quantiles(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     """Cut (0, 1] at all i/n and j/m: for each piece, which x, which y, and its width."""
-    edges = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()
+    edges = [torch.arange(1, a + 1, device="cpu") * b for a, b in ((n, m), (m, n))]
+    edges = torch.cat(edges).unique()
     widths = edges.diff(prepend=edges.new_zeros(1)).double() / (n * m)
     return (edges - 1) // m, (edges - 1) // n, widths

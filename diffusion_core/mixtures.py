@@ -4,15 +4,19 @@ A finite data set is the mixture whose components have variance 0.
 """
 
 import math
+from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_data, check_t
+from .checks import check_count, check_data, check_t, number, numbers, require, without_autocast
 from .gaussian import standard_normal
 from .predictions import Model
 from .schedules import NoiseSchedule
+
+BLOCK = 2**18  # so many pairs of a grid point and a component at once, when prior_kl integrates
+LARGEST_GRID = 2**26  # so many in all, which take seconds
 
 
 class Mixture(NamedTuple):
@@ -34,6 +38,7 @@ class Mixture(NamedTuple):
         """Return log p(x), shape (B,), in nats, for x (B, D) or images (B, ...) of D numbers.
 
         log p(x) = logsumexp_k [log w_k - |x - m_k|^2 / (2 v_k) - (D / 2) ln(2 pi v_k)].
+        Its derivatives of any order are exact, also those by torch.func.
         Raises ValueError where a variance is 0: such a mixture has no density.
         """
         return _component_log_probs(self, x).logsumexp(1)
@@ -42,7 +47,8 @@ class Mixture(NamedTuple):
         """Return grad_x log p(x), shape of x: sum_k p(k | x) (m_k - x) / v_k."""
         parts = _component_log_probs(self, x).softmax(1) / self.vars
         flat = x.reshape(len(x), -1).to(self.means)
-        pull = parts @ self.means - parts.sum(1, keepdim=True) * flat
+        with without_autocast(x):
+            pull = parts @ self.means - parts.sum(1, keepdim=True) * flat
         return pull.reshape(x.shape).to(x)
 
 
@@ -54,16 +60,17 @@ def mixture(means: Tensor, var: Tensor | float = 0.0, weights: Tensor | None = N
     """
     check_data("means", means)
     means = means.reshape(len(means), -1)
-    variances = torch.as_tensor(var, dtype=means.dtype, device=means.device)
+    variances = numbers("var", var).to(means)
     variances = variances.expand(len(means)) if variances.ndim == 0 else variances
-    weights = torch.ones(len(means)) if weights is None else weights
+    weights = means.new_ones(len(means)) if weights is None else numbers("weights", weights)
     weights = weights.to(means)
     for name, values in (("var", variances), ("weights", weights)):
         if values.shape != (len(means),):
             raise ValueError(f"{name} must have shape ({len(means)},), got {tuple(values.shape)}")
-        if not (values >= 0).all():
-            raise ValueError(f"{name} must be at least 0, got {values.min():.4g}")
-    if not 0 < weights.sum() < math.inf:
+        if not number(((values >= 0) & (values < math.inf)).all()):
+            found = f"{values.min():.4g} to {values.max():.4g}"
+            raise ValueError(f"{name} must be finite and at least 0, got {found}")
+    if not 0 < number(weights.sum()) < math.inf:
         raise ValueError(f"weights must have a positive, finite sum, got {weights.sum():.4g}")
     return Mixture(means, variances, weights / weights.sum())
 
@@ -85,15 +92,19 @@ def mixture_eps_model(schedule: NoiseSchedule, data: Mixture) -> Model:
     mean squared error. x_t (B, ...) and t, an integer or (B,), in 1..T.
     """
 
+    def eps_at(x_t: Tensor, step: int) -> Tensor:
+        score = diffuse(schedule, data, step).score(x_t)
+        return -schedule.marginal_vars[step].sqrt().item() * score
+
     def eps_model(x_t: Tensor, t: Tensor | int) -> Tensor:
         check_data("x_t", x_t)
-        t = torch.as_tensor(check_t(t, x_t, schedule.T, lowest=1)).expand(len(x_t))
-        eps_hat = torch.empty_like(x_t)
-        for step in t.unique().tolist():
-            rows = (t == step).to(x_t.device)
-            score = diffuse(schedule, data, step).score(x_t[rows])
-            eps_hat[rows] = -schedule.marginal_vars[step].sqrt().item() * score
-        return eps_hat
+        t = check_t(t, x_t, schedule.T, lowest=1)
+        steps = [t] if isinstance(t, int) else t.unique().tolist()
+        if len(steps) == 1:
+            return eps_at(x_t, steps[0])
+        rows = [(t == step).nonzero()[:, 0].to(x_t.device) for step in steps]
+        parts = [eps_at(x_t[of_step], step) for of_step, step in zip(rows, steps, strict=True)]
+        return torch.cat(parts)[torch.cat(rows).argsort()]
 
     return eps_model
 
@@ -122,19 +133,25 @@ def mixture_reverse(schedule: NoiseSchedule, data: Mixture, x_t: Tensor, t: int)
 def prior_kl(schedule: NoiseSchedule, data: Mixture) -> float:
     """Return KL(q(x_T) || N(0, I)) exactly, in bits per dimension, for data in 1-D or 2-D.
 
-    The integral of q ln(q / p) by the trapezoid rule, on a grid finer than the narrowest
+    The integral of q ln(q / p) by the trapezoid rule in float64, on a grid finer than the narrowest
     component: within 1e-9 bits of a much finer grid in the cases tried.
-    Raises ValueError for more than two dimensions; `prior_gap` bounds those from above.
+    Raises ValueError for more than two dimensions, or where the grid would need more than 2^26
+    evaluations of a component, which take seconds; `prior_gap` bounds such KLs from above.
     """
     dim = data.means.shape[1]
     if dim > 2:
         raise ValueError(f"data must have 1 or 2 dimensions, got {dim}: use prior_gap")
-    last = diffuse(schedule, data, schedule.T)
+    last = diffuse(schedule, Mixture(*(part.detach().cpu().double() for part in data)), schedule.T)
     step = (0.1 if dim == 1 else 0.25) * last.vars.min().sqrt().item()
     reach = last.means.abs().max().item() + 9 * last.vars.max().sqrt().item()
-    axis = torch.arange(-reach, reach + step, step, dtype=torch.float64).to(last.means)
-    total = 0.0
-    for points in torch.cartesian_prod(*[axis] * dim).reshape(-1, dim).split(4096):
+    side, total = int(2 * reach / step) + 2, 0.0
+    pairs = side**dim * len(last.means)
+    wanted = f"need at most {LARGEST_GRID} evaluations (prior_gap needs none)"
+    require(pairs <= LARGEST_GRID, "data", wanted, pairs)
+    size = max(1, BLOCK // len(last.means))
+    for first in range(0, side**dim, size):
+        index = torch.arange(first, min(first + size, side**dim), device="cpu")
+        points = torch.stack([index // side, index % side][-dim:], 1).double() * step - reach
         log_q = last.log_prob(points)
         log_p = -0.5 * (points**2).sum(1) - 0.5 * dim * math.log(2 * math.pi)
         total += (log_q.exp() * (log_q - log_p)).sum().item() * step**dim
@@ -150,8 +167,23 @@ def _component_log_probs(data: Mixture, x: Tensor) -> Tensor:
     x = x.reshape(len(x), -1)
     if x.shape[1] != dim:
         raise ValueError(f"x must hold {dim} numbers for each example, got {x.shape[1]}")
-    if (data.vars <= 0).any():
+    if not number((data.vars > 0).all()):
         raise ValueError("data must have positive variances for a density: diffuse it first")
-    squares = torch.cdist(x.to(data.means), data.means, compute_mode="donot_use_mm_for_euclid_dist")
     constants = data.weights.log() - 0.5 * dim * (2 * math.pi * data.vars).log()
-    return constants - squares**2 / (2 * data.vars)
+    return constants - _squared_distances(x.to(data.means), data.means) / (2 * data.vars)
+
+
+def _squared_distances(x: Tensor, means: Tensor) -> Tensor:
+    """Return |x_b - m_k|^2, shape (B, K): 0 for equal points, with right derivatives of any order.
+
+    torch.cdist has no second derivatives, and wrong first ones under torch.func. So with many
+    coordinates only the value is its own, and the derivatives are those of |x|^2 - 2 x m + |m|^2.
+    """
+    if x.shape[1] <= 8:
+        columns = zip(x.unbind(1), means.unbind(1), strict=True)
+        return reduce(torch.add, ((a[:, None] - b).square() for a, b in columns))
+    by_differences = "donot_use_mm_for_euclid_dist"
+    value = torch.cdist(x.detach(), means.detach(), compute_mode=by_differences).square()
+    with without_autocast(x):
+        rounded = x.square().sum(1, keepdim=True) - 2 * x @ means.mT + means.square().sum(1)
+    return value + (rounded - rounded.detach())

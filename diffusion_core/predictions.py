@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from .checks import check_alike, check_finite
+from .checks import check_alike, check_finite, like_input
 from .schedules import NoiseSchedule, factors
 
 Model = Callable[[Tensor, Tensor], Tensor]  # eps_model(x_t, t) -> eps_hat, t (B,)
@@ -61,12 +61,12 @@ def eps_from_score(schedule: NoiseSchedule, score: Tensor, t: Tensor | int) -> T
 
 def eps_model_from_v(schedule: NoiseSchedule, v_model: Model) -> Model:
     """Wrap a network v_model(x_t, t) -> v as an eps_model(x_t, t) -> eps_hat."""
-    return lambda x_t, t: eps_from_v(schedule, x_t, v_model(x_t, t), t)
+    return lambda x_t, t: eps_from_v(schedule, x_t, like_input(v_model(x_t, t), x_t), t)
 
 
 def eps_model_from_x0(schedule: NoiseSchedule, x0_model: Model) -> Model:
     """Wrap a network x0_model(x_t, t) -> x0_hat as an eps_model(x_t, t) -> eps_hat."""
-    return lambda x_t, t: eps_from_x0(schedule, x_t, x0_model(x_t, t), t)
+    return lambda x_t, t: eps_from_x0(schedule, x_t, like_input(x0_model(x_t, t), x_t), t)
 
 
 def _factors(

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from .checks import check_alike, check_finite, check_like
 from .gaussian import Gaussian, standard_normal
-from .schedules import NoiseSchedule, at, combine, factors, reverse_vars
+from .schedules import NoiseSchedule, at, combine, factors
+from .tables import reverse_vars
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor | int) -> Gaussian:
@@ -96,4 +97,4 @@ def p_step(
     """
     check_like("x0_hat", x0_hat, "x_t", x_t)
     mean = q_posterior(schedule, x_t, x0_hat, t).mean
-    return Gaussian(mean, at(reverse_vars(schedule, variances), t, x_t))
+    return Gaussian(mean, at(reverse_vars(schedule, variances, t), t, x_t))

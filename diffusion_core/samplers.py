@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_alike, check_count, check_data, check_finite, kind, require
+from .checks import check_alike, check_count, check_data, check_finite, kind, like_input, require
 from .gaussian import standard_normal
 from .predictions import Model
-from .schedules import NoiseSchedule, combine, reverse_vars
+from .schedules import NoiseSchedule, combine
+from .tables import reverse_vars
 
 
 class Step(NamedTuple):
@@ -44,7 +45,7 @@ def ddpm_step(
     require(s == t - 1, "s", f"be t - 1 = {t - 1} (ddim_step can skip steps)", s)
     of_x0, of_x_t, std = schedule.posterior_factors.numbers[t]
     if variances is not None:
-        std = reverse_vars(schedule, variances)[t].sqrt().item()
+        std = reverse_vars(schedule, variances, t)[t].sqrt().item()
     mean = combine(of_x0, x0_hat, of_x_t, x_t)
     return _step(s, mean, std, x0_hat, generator)
 
@@ -99,7 +100,8 @@ def sample_chain(
     `step` is ddpm_step, ddim_step or a function called like them; `options` (generator, eta,
     clip, variances) are handed to it. `taus` decreases strictly to 0, by default T, T-1, .., 0.
     The last state, at t = 0, is the sample. No gradients are kept.
-    Raises ValueError for other taus and for an eps_model whose output does not match x_t.
+    Raises ValueError for other taus and for an eps_model whose output does not match x_t; the
+    lower dtype of a network under torch.autocast is cast to that of x_t.
     """
     taus = list(range(schedule.T, -1, -1) if taus is None else taus)
     falls = {*map(type, taus)} == {int} and taus == sorted({*taus}, reverse=True)
@@ -126,9 +128,13 @@ def _x0_hat(
     if not (type(t) is type(s) is int and 0 <= s < t <= schedule.T):
         wanted = f"be ints, t in 1..{schedule.T} and s in 0..t-1"
         raise ValueError(f"t and s must {wanted}, got {kind(t)} and {kind(s)}")
-    require(clip is None or clip[0] < clip[1], "clip", "be (lowest, highest)", clip)
+    if clip is not None:
+        pair = isinstance(clip, tuple | list) and len(clip) == 2
+        ok = pair and all(isinstance(c, int | float) for c in clip) and clip[0] < clip[1]
+        require(ok, "clip", "be numbers (lowest, highest)", clip)
     check_alike(x_t=x_t)
-    eps_hat = eps_model(x_t, torch.full(x_t.shape[:1], t, device=x_t.device))
+    times = torch.full(x_t.shape[:1], t, device=x_t.device)
+    eps_hat = like_input(eps_model(x_t, times), x_t)
     both = {"x_t": x_t, "eps_model(x_t, t)": eps_hat}
     check_alike(**both)
     scale, std = schedule.marginal_factors.numbers[t]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_t, kind
+from .checks import check_count, check_t, require, row
 
 SMALLEST_ALPHA_BAR = 1e-30
 LARGEST_PRIOR_GAP = 0.01
@@ -40,6 +40,7 @@ class NoiseSchedule:
     Source: Ho et al. (2020), equations 2, 4 and 7.
     """
 
+    @torch.inference_mode(False)  # so that its tables serve training wherever they are made
     def __init__(self, betas: Tensor) -> None:
         betas = _check_betas(betas)
         self.T = len(betas)
@@ -68,7 +69,7 @@ class NoiseSchedule:
                 f"this schedule leaves alpha_bar_T = {self.alpha_bars[-1]:.2g}: q(x_T) may be "
                 f"{gap:.2g} bits per dimension away from N(0, I), where sampling starts",
                 PriorGapWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def __repr__(self) -> str:
@@ -89,9 +90,7 @@ def _factors(*columns: Tensor) -> Factors:
 
 
 def _check_betas(betas: Tensor) -> Tensor:
-    betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu").detach()
-    if betas.ndim != 1 or len(betas) == 0:
-        raise ValueError(f"betas must be one row beta_1..beta_T, got shape {tuple(betas.shape)}")
+    betas = row("betas", betas)
     if not ((betas > 0) & (betas < 1)).all():
         raise ValueError(f"betas must lie in (0, 1), got {betas.min():.4g} to {betas.max():.4g}")
     return betas
@@ -124,12 +123,9 @@ def combine(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tenso
     return torch.add(a * x, y, alpha=b) if isinstance(b, float) else torch.addcmul(a * x, b, y)
 
 
-def reverse_vars(schedule: NoiseSchedule, variances: Tensor | None) -> Tensor:
-    """Return the table of sigma_t^2, posterior_vars where none is given."""
-    variances = schedule.posterior_vars if variances is None else variances
-    if variances.shape != schedule.betas.shape:
-        raise ValueError(f"variances must have {schedule.T + 1} rows, got {kind(variances)}")
-    return variances
+def _times(T: int) -> Tensor:
+    check_count("T", T)
+    return torch.arange(T + 1, dtype=torch.float64, device="cpu") / T
 
 
 def linear_schedule(T: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
@@ -139,7 +135,7 @@ def linear_schedule(T: int, beta_start: float = 1e-4, beta_end: float = 0.02) ->
     Source: Ho et al. (2020), section 4.
     """
     check_count("T", T)
-    return NoiseSchedule(torch.linspace(beta_start, beta_end, T, dtype=torch.float64))
+    return NoiseSchedule(torch.linspace(beta_start, beta_end, T, dtype=torch.float64, device="cpu"))
 
 
 def vp_schedule(T: int) -> NoiseSchedule:
@@ -147,8 +143,7 @@ def vp_schedule(T: int) -> NoiseSchedule:
 
     Source: Song et al. (2021), appendix C, beta_min = 0.1 and beta_max = 20.
     """
-    check_count("T", T)
-    time = torch.arange(T + 1, dtype=torch.float64) / T
+    time = _times(T)
     return NoiseSchedule(-torch.expm1((-0.1 * time - 9.95 * time**2).diff()))
 
 
@@ -158,8 +153,7 @@ def cosine_schedule(T: int, offset: float = 0.008, beta_max: float = 0.999) -> N
     f(t) = cos^2((t/T + offset) / (1 + offset) pi/2).
     Source: Nichol and Dhariwal (2021), equation 17.
     """
-    check_count("T", T)
-    time = torch.arange(T + 1, dtype=torch.float64) / T
+    time = _times(T)
     f = ((time + offset) / (1 + offset) * math.pi / 2).cos() ** 2
     return NoiseSchedule((1 - f[1:] / f[:-1]).clamp(max=beta_max))
 
@@ -167,7 +161,7 @@ def cosine_schedule(T: int, offset: float = 0.008, beta_max: float = 0.999) -> N
 def constant_schedule(T: int, beta: float) -> NoiseSchedule:
     """Return the schedule with beta_t = beta at each of T steps."""
     check_count("T", T)
-    return NoiseSchedule(torch.full((T,), beta, dtype=torch.float64))
+    return NoiseSchedule(torch.full((T,), beta, dtype=torch.float64, device="cpu"))
 
 
 def schedule_from_alpha_bars(alpha_bars: Tensor) -> NoiseSchedule:
@@ -175,11 +169,12 @@ def schedule_from_alpha_bars(alpha_bars: Tensor) -> NoiseSchedule:
 
     beta_t = 1 - alpha_bar_t / alpha_bar_{t-1}. Raises ValueError where a beta leaves (0, 1).
     """
-    alpha_bars = torch.as_tensor(alpha_bars, dtype=torch.float64, device="cpu").detach()
-    if alpha_bars.ndim != 1:
-        raise ValueError(f"alpha_bars must be one row, got shape {tuple(alpha_bars.shape)}")
-    with_clean = torch.cat([alpha_bars.new_ones(1), alpha_bars])
-    return NoiseSchedule(1 - with_clean[1:] / with_clean[:-1])
+    alpha_bars = row("alpha_bars", alpha_bars)
+    betas = 1 - alpha_bars / torch.cat([alpha_bars.new_ones(1), alpha_bars[:-1]])
+    falls = ((betas > 0) & (betas < 1)).all()
+    wanted = "fall strictly from below 1 to above 0, without row 0"
+    require(falls, "alpha_bars", wanted, alpha_bars.tolist())
+    return NoiseSchedule(betas)
 
 
 def prior_gap(schedule: NoiseSchedule, second_moment: float = 1.0) -> float:

@@ -43,12 +43,14 @@ def _unscaled_centres(name: str, n: int) -> Tensor:
     if name == "circles":
         return torch.from_numpy(make_circles(n, shuffle=False, factor=0.5)[0])
     if name == "swiss_roll":  # scikit-learn draws the angle at random, here it is a grid
-        angle = 1.5 * math.pi * (1 + (2 * torch.arange(n, dtype=torch.float64) + 1) / n)
+        angle = (
+            1.5 * math.pi * (1 + (2 * torch.arange(n, dtype=torch.float64, device="cpu") + 1) / n)
+        )
         return torch.stack([angle * angle.cos(), angle * angle.sin()], 1)
     if name == "eight_gaussians":
-        angle = torch.arange(8, dtype=torch.float64) * math.pi / 4
+        angle = torch.arange(8, dtype=torch.float64, device="cpu") * math.pi / 4
         return torch.stack([angle.cos(), angle.sin()], 1)
-    side = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    side = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64, device="cpu")
     return torch.cartesian_prod(side, side)
 
 

@@ -1,8 +1,6 @@
 """Follow the gradient of a loss over batches, and average the weights on the way."""
 
-import copy
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -10,8 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .checks import check_count, check_data
-from .progress import progress_bar
+from .averages import EMA
+from .checks import check_count
+from .progress import is_on, progress_bar
+from .training_checks import check_belong, checked_loss, parts_of, place_of
 
 SHORT_RUN = "DIFFUSION_SHORT_RUN"  # set to 1: every training loop stops after SHORT_STEPS steps
 SHORT_STEPS = 8
@@ -32,34 +32,9 @@ class History(NamedTuple):
     interrupted: bool
 
 
-class EMA:
-    """A copy of a model whose weights are the exponential moving average of the model's.
-
-    w_ema <- d w_ema + (1 - d) w, with d = min(decay, (1 + n) / (10 + n)) at update n, so that
-    early weights are forgotten fast. `ema.model` is the copy, in evaluation mode.
-    """
-
-    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay}")
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.decay = decay
-        self.updates = 0
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move the average one step towards the model's present weights; copy its buffers."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        averages, weights = list(self.model.parameters()), list(model.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - decay)
-        for kept, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            kept.copy_(buffer)
-
-
 def is_short_run() -> bool:
     """Say whether DIFFUSION_SHORT_RUN=1 asks for training loops of a few steps only."""
-    return os.environ.get(SHORT_RUN, "") not in ("", "0")
+    return is_on(SHORT_RUN)
 
 
 def warmup_cosine(fraction: float) -> float:
@@ -70,11 +45,11 @@ def warmup_cosine(fraction: float) -> float:
 def train(
     model: nn.Module,
     loss: Callable[..., Tensor],
-    batches: Iterable[Tensor | tuple[Tensor, ...]],
+    batches: Iterable[Tensor | tuple[Tensor, ...] | list[Tensor]],
     *,
     steps: int | None = None,
     seconds: float | None = None,
-    lr: float = 1e-3,
+    lr: float | None = None,
     clip_norm: float = 1.0,
     ema: EMA | None = None,
     autocast: torch.dtype | None = None,
@@ -85,27 +60,26 @@ def train(
     """Minimise loss(model, x0) over batches with AdamW, for `steps` or `seconds`, the first met.
 
     A batch (x0, y) gives loss(model, x0, y). The learning rate is lr * rate(fraction of the run),
-    by default `warmup_cosine`; a given optimizer keeps its moments. Gradients are clipped to
-    clip_norm; on_progress(fraction) is called after each step.
+    by default 1e-3 * `warmup_cosine`. A given optimizer keeps its moments and, unless lr is given,
+    each group's own lr, times rate; after the run it has its own again.
+    Gradients are clipped to clip_norm; on_progress(fraction) is called after each step.
     An interrupt (the stop button), or the end of `batches`, ends the run; the weights so far stay
-    in model and ema.
+    in model and ema. However it ends, model is in evaluation mode, without gradients.
     Raises ValueError without a bound, FloatingPointError where the loss is not finite.
     """
     most_steps, most_seconds = _bounds(steps, seconds)
-    device = next(model.parameters()).device
-    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=lr, fused=True)
-    rate = rate or warmup_cosine
+    device = place_of(model)
+    if optimizer is None:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    check_belong(model, optimizer, ema and ema.model)
+    own, rate = [group["lr"] for group in optimizer.param_groups], rate or warmup_cosine
     losses, done, interrupted, start = [], 0.0, False, time.monotonic()
     model.train()
     try:
         with progress_bar(**BAR) as bar:
             for batch in batches:
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * rate(done)
-                batch = batch if isinstance(batch, tuple) else (batch,)
-                check_data("batch", batch[0])
-                batch = [part.to(device) for part in batch]
-                losses.append(_gradients(model, loss, batch, autocast))
+                _set_rates(optimizer, [(r if lr is None else lr) * rate(done) for r in own])
+                losses.append(_gradients(model, loss, parts_of(batch, device), autocast))
                 _descend(model, optimizer, losses[-1], clip_norm)
                 if ema is not None:
                     ema.update(model)
@@ -118,7 +92,9 @@ def train(
                     break
     except KeyboardInterrupt:
         interrupted = True
-    model.eval()
+    finally:
+        _set_rates(optimizer, own)
+        model.eval().zero_grad(set_to_none=True)
     return History(losses, time.monotonic() - start, interrupted)
 
 
@@ -128,17 +104,26 @@ def bf16_is_faster(
     """Say, after a trial of about two seconds, whether bfloat16 autocast trains faster here.
 
     It does where the hardware multiplies bfloat16 by itself, and slows training elsewhere.
-    Leaves the weights as they are and no gradients behind. The loss draws from its generator.
+    Leaves weights, buffers and modes as they are and no gradients behind. The loss draws from
+    its generator.
     """
-    rounds = {}
-    for autocast in (None, torch.bfloat16):
-        _gradients(model, loss, [x0], autocast)  # the first call also prepares
-        count, start = 0, time.monotonic()
-        while time.monotonic() - start < 0.9:
-            _gradients(model, loss, [x0], autocast)
-            count += 1
-        rounds[autocast] = count / (time.monotonic() - start)
-    model.zero_grad(set_to_none=True)
+    batch, rounds = parts_of(x0, place_of(model)), {}
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for autocast in (None, torch.bfloat16):
+            _gradients(model, loss, batch, autocast)  # the first call also prepares
+            count, start = 0, time.monotonic()
+            while time.monotonic() - start < 0.9:
+                _gradients(model, loss, batch, autocast)
+                count += 1
+            rounds[autocast] = count / (time.monotonic() - start)
+    finally:
+        model.zero_grad(set_to_none=True)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        for module, mode in modes:
+            module.training = mode
     return rounds[torch.bfloat16] > rounds[None]
 
 
@@ -155,11 +140,16 @@ def _bounds(steps: int | None, seconds: float | None) -> tuple[float, float]:
     return steps or math.inf, seconds or math.inf
 
 
+def _set_rates(optimizer: torch.optim.Optimizer, rates: list) -> None:
+    for group, lr in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = lr
+
+
 def _gradients(model, loss, batch: list[Tensor], autocast: torch.dtype | None) -> float:
     """Put the gradients of one batch into the model and return its loss."""
     model.zero_grad(set_to_none=True)
     with torch.autocast(batch[0].device.type, dtype=autocast, enabled=autocast is not None):
-        value = loss(model, *batch)
+        value = checked_loss(loss, model, batch)
     value.backward()
     return value.item()
 

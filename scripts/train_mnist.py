@@ -40,8 +40,7 @@ def train(options, images: tuple, schedule: dc.NoiseSchedule) -> torch.nn.Module
     device = dc.default_device()
     model, ema, optimizer = fresh(device, options)
     if options.state.exists():
-        so_far = checkpoints.load_run(options.state, model, ema.model, optimizer)
-        ema.updates = so_far["updates"]
+        so_far = checkpoints.load_run(options.state, model, ema, optimizer)
         print(f"going on after epoch {so_far['epochs']}")
     else:
         trial = partial(dc.v_loss, schedule, generator=torch.Generator().manual_seed(0))
@@ -58,7 +57,6 @@ def train(options, images: tuple, schedule: dc.NoiseSchedule) -> torch.nn.Module
                 for rows in data.minibatches(rows_of_x0, options.batch, generator=rng)
             ),
             steps=steps,
-            lr=options.lr,
             ema=ema,
             autocast=torch.bfloat16 if so_far["bf16"] else None,
             optimizer=optimizer,
@@ -68,8 +66,8 @@ def train(options, images: tuple, schedule: dc.NoiseSchedule) -> torch.nn.Module
             sys.exit(f"Interrupted in epoch {epoch + 1}: run the same command to go on.")
         loss, speed = sum(history.losses) / steps, steps * options.batch / history.seconds
         print(f"epoch {epoch + 1}: loss {loss:.4f}, {speed:.0f} images/s", flush=True)
-        so_far |= {"epochs": epoch + 1, "updates": ema.updates}
-        checkpoints.save_run(options.state, model, ema.model, optimizer, **so_far)
+        so_far["epochs"] = epoch + 1
+        checkpoints.save_run(options.state, model, ema, optimizer, **so_far)
     return ema.model
 
 

@@ -3,9 +3,10 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
-from oracles import normal
+from oracles import normal, seeded
 from torch import nn
 
 import diffusion_core as dc
@@ -62,10 +63,36 @@ def test_alpha_bar_T_below_1e_30():
     refused(lambda: dc.constant_schedule(11, 0.999), "alpha_bar", "1e-30")
 
 
-@pytest.mark.parametrize("alpha_bars", [[0.5, 0.6], [0.5, 0.5], [1.0, 0.1], [0.5, -0.1]], ids=str)
+@pytest.mark.parametrize(
+    "alpha_bars",
+    [[0.5, 0.6], [0.5, 0.5], [1.0, 0.1], [0.5, -0.1], [0.5, math.nan], [0.9, 1e-20], S.alpha_bars],
+    ids=str,
+)
 def test_alpha_bars_that_do_not_fall(alpha_bars):
-    table = torch.tensor(alpha_bars, dtype=torch.float64)
-    refused(lambda: dc.schedule_from_alpha_bars(table), "beta")
+    table = torch.as_tensor(alpha_bars, dtype=torch.float64)
+    said = ("alpha_bars must", "without row 0", f"[{table[0]:g}")
+    refused(lambda: dc.schedule_from_alpha_bars(table), *said)
+    refused(lambda: dc.schedule_from_alpha_bars(table.tolist()), *said)
+
+
+@pytest.mark.parametrize("bad", [0.5, [], [[0.5]], ["a"], None, object()], ids=str)
+@pytest.mark.parametrize("make", [dc.NoiseSchedule, dc.schedule_from_alpha_bars])
+def test_what_is_no_row_of_numbers(make, bad):
+    refused(lambda: make(bad), "betas must" if make is dc.NoiseSchedule else "alpha_bars must")
+
+
+def test_numpy_tables_of_any_strides_that_may_not_be_written_to():
+    """Each was refused by torch, or made it warn; warnings are errors here."""
+    betas = np.linspace(0.1, 0.9, 10)
+    betas.flags.writeable = False
+    falling = np.cumprod(1 - betas)[::-1][::-1]
+    for given, expected in ((betas, betas), (betas[::-1], betas[::-1]), (list(betas), betas)):
+        table = torch.tensor(expected.copy())
+        assert torch.equal(dc.NoiseSchedule(given).betas[1:], table)
+    assert dc.schedule_from_alpha_bars(falling).T == 10
+    means = torch.tensor([[0.0]] * 10, dtype=torch.float64)
+    got = dc.mixture(means, betas[::-1], betas[::2].repeat(2)[::-1])
+    assert got.vars.tolist() == betas[::-1].tolist() and got.weights.dtype == torch.float64
 
 
 @pytest.mark.parametrize("bad", [0, -3, 2.5, "10", None], ids=str)
@@ -182,6 +209,52 @@ def test_at(t):
     refused(lambda: dc.at(S.betas, t, X), "t ")
 
 
+KINDS = {
+    "float": 0.01,
+    "numpy": S.betas.numpy(),
+    "list": S.betas.tolist(),
+    "integers": torch.ones(11, dtype=torch.int64),
+    "negative": -S.betas,
+    "NaN": S.betas * math.nan,
+    "infinite": S.betas / 0.0,
+}
+
+
+@pytest.mark.parametrize("bad", KINDS.values(), ids=KINDS)
+def test_variances_of_other_kinds(bad):
+    options = {"decoder": dc.gaussian_decoder, "variances": bad}
+    probs = torch.tensor([0.0, 0] + [1 / 9] * 9, dtype=torch.float64)
+    calls = [
+        lambda: dc.p_step(S, X, Y, 3, variances=bad),
+        lambda: dc.p_step(S, X, Y, T_OK, variances=bad),
+        lambda: dc.ddpm_step(S, model, X, 3, 2, variances=bad),
+        lambda: chain(step=dc.ddpm_step, variances=bad),
+        lambda: dc.elbo_terms(S, model, X, **options),
+        lambda: dc.elbo_estimate(S, model, X, probs=probs, **options),
+        lambda: dc.log_ratio(S, model, X.expand(11, 4, 2), **options),
+        lambda: dc.eps_weights(S, bad),
+    ]
+    for call in calls:
+        refused(call, "variances must")
+    refused(lambda: dc.best_variances(S, bad), "errors must")
+
+
+def test_variances_of_0_have_no_kl_and_one_bad_row_is_seen_where_it_is_used():
+    zero = torch.zeros_like(S.betas)
+    assert torch.equal(dc.p_step(S, X, Y, 3, variances=zero).var, torch.zeros(1, 1).double())
+    for call in (
+        lambda: dc.eps_weights(S, zero),
+        lambda: dc.elbo_terms(S, model, X, decoder=dc.gaussian_decoder, variances=zero),
+    ):
+        refused(call, "variances must be positive in rows 2..T")
+    table = S.betas.clone()
+    table[4] = -0.5
+    dc.ddpm_step(S, model, X, 3, 2, variances=table)
+    refused(lambda: dc.ddpm_step(S, model, X, 4, 3, variances=table), "variances", "-0.5")
+    refused(lambda: dc.p_step(S, X, Y, torch.tensor([1, 4, 2, 3]), variances=table), "-0.5")
+    assert dc.p_step(S, X, Y, 3, variances=S.betas.float()).var.dtype == torch.float64
+
+
 def test_a_table_of_variances_with_other_rows():
     for bad in (S.betas[1:], S.betas[:5]):
         refused(lambda bad=bad: dc.p_step(S, X, Y, 3, variances=bad), "variances", "11")
@@ -221,6 +294,13 @@ MIXTURES = {
     "score x NaN": (lambda: dc.mixture(X, 1.0).score(NAN), "x "),
     "score x empty": (lambda: dc.mixture(X, 1.0).score(EMPTY), "x "),
     "eps_model x": (lambda: dc.mixture_eps_model(S, DATA)(X[:, :1], T_OK), "x"),
+    "var infinite": (lambda: dc.mixture(X, math.inf), "var must be finite"),
+    "var list of names": (lambda: dc.mixture(X, ["a"]), "var must"),
+    "weights no numbers": (lambda: dc.mixture(X, 1.0, [None] * 4), "weights must"),
+    "prior_kl on too fine a grid": (
+        lambda: dc.prior_kl(S, dc.mixture(1e6 * X, 0.01)),
+        "data must need at most 67108864 evaluations",
+    ),
     "prior_kl in 3-D": (lambda: dc.prior_kl(S, dc.mixture(normal(4, 3), 1.0)), "dimensions"),
 }
 
@@ -255,6 +335,18 @@ def test_ddpm_takes_single_steps_and_ddim_eta_in_0_to_1():
 
 
 @pytest.mark.parametrize(
+    "clip",
+    [True, 1, (-1,), (None, 1), (1, -1), (0, 0), (math.nan, 1), (-1, math.nan), "ab", (-1, 0, 1)],
+    ids=str,
+)
+def test_clips_of_other_kinds(clip):
+    said = ("clip must be numbers (lowest, highest)", f"got {clip!r}")
+    for step, t, s in STEPS.values():
+        refused(lambda step=step, t=t, s=s: step(S, model, X, t, s, clip=clip), *said)
+    refused(lambda: chain(clip=clip), *said)
+
+
+@pytest.mark.parametrize(
     "taus",
     [[], [0], [10, 5], [10, 5, 5, 0], [5, 10, 0], [11, 0], [10, 5, -1], [10.0, 0.0]],
     ids=str,
@@ -275,6 +367,54 @@ def test_even_taus(T, steps):
     refused(lambda: dc.even_taus(T, steps), "steps" if T == 10 else "T")
 
 
+# The ELBO.
+
+
+def estimate(x0=X, probs=None, schedule=S, dtype=torch.float64):
+    even = torch.tensor([0.0, 0.0] + [1 / (schedule.T - 1)] * (schedule.T - 1), dtype=dtype)
+    probs = even if probs is None else probs
+    options = {"decoder": dc.gaussian_decoder, "generator": seeded()}
+    return dc.elbo_estimate(schedule, model, x0, probs=probs, **options)
+
+
+def test_probabilities_of_t():
+    first = torch.eye(11, dtype=torch.float64)[1]
+    even = (torch.arange(11) >= 2).double() / 9
+    for bad in (None, 1.0, [0.1] * 11, even.numpy(), even[1:], even.long(), 2 * even, -even):
+        if bad is not None:
+            refused(lambda bad=bad: estimate(probs=bad), "probs must")
+    for bad in (even * math.nan, even + 1e-5, (first + even) / 2, even + even.roll(1)):
+        refused(lambda bad=bad: estimate(probs=bad), "probs must")
+
+
+@pytest.mark.parametrize("T", [5, 12, 100, 200, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_probabilities_sum_to_1_as_well_as_their_dtype_can(T, dtype):
+    """And what rounding leaves is taken out: the estimate is that of float64."""
+    schedule = dc.vp_schedule(T)
+    got, exact = (estimate(schedule=schedule, dtype=d) for d in (dtype, torch.float64))
+    assert got.mean == pytest.approx(exact.mean, rel=1e-2 if dtype == torch.float16 else 1e-6)
+
+
+def test_an_estimate_from_one_example_has_no_standard_error():
+    refused(lambda: estimate(X[:1]), "x0 must hold at least two examples", "(1, 2)")
+
+
+def test_importance_where_no_step_has_any():
+    one = dc.constant_schedule(1, 0.9999)
+    for terms in (
+        dc.elbo_terms(one, model, X, decoder=dc.gaussian_decoder, generator=seeded()),
+        dc.ElboTerms(X[:, 0], torch.zeros(4, 11), X[:, 0]),
+        dc.ElboTerms(X[:, 0], torch.full((4, 11), math.nan), X[:, 0]),
+    ):
+        refused(lambda terms=terms: dc.importance(terms), "terms.steps must", "2..T")
+
+
+def test_what_eps_errors_hears_from_the_model():
+    for wrong in (X[:3], X[:, :1], X.float(), NAN, None):
+        refused(lambda wrong=wrong: dc.eps_errors(S, lambda x, t: wrong, X), "eps_model(x_t, t)")
+
+
 # Training.
 
 
@@ -282,7 +422,7 @@ def test_even_taus(T, steps):
 def test_losses(loss):
     for bad in (NAN, EMPTY, X.long()):
         refused(lambda bad=bad: loss(S, model, bad), "x0")
-    for wrong in (X[:3], X[:, :1], X[None]):
+    for wrong in (X[:3], X[:, :1], X[None], None, X.tolist()):
         refused(lambda wrong=wrong: loss(S, lambda x, t: wrong, X), "model")
 
 

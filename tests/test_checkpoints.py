@@ -203,12 +203,12 @@ def test_a_run_goes_on_bit_for_bit(path, kind, device):
     """Into a run that has gone another way before, so everything must be replaced."""
     model, ema, optimizer = begin(kind, device=device)
     advance(model, ema, optimizer, seed=1)
-    checkpoints.save_run(path, model, ema.model, optimizer, epochs=3, nested={"a": [1, None]})
+    checkpoints.save_run(path, model, ema, optimizer, epochs=3, nested={"a": [1, None]})
     model2, ema2, optimizer2 = begin(kind, seed=1, device=device)
     advance(model2, ema2, optimizer2, seed=9, steps=5)
-    about = checkpoints.load_run(path, model2, ema2.model, optimizer2)
+    about = checkpoints.load_run(path, model2, ema2, optimizer2)
     assert about == {"epochs": 3, "nested": {"a": [1, None]}}
-    ema2.updates = ema.updates
+    assert ema2.updates == ema.updates == 3
     for seed in (0, 2):
         if seed:
             advance(model, ema, optimizer, seed)
@@ -233,9 +233,9 @@ def test_moments_are_laid_out_as_their_weights(path):
 
     model, ema, optimizer = convolution(seed=0)
     step(model, optimizer)
-    checkpoints.save_run(path, model, ema.model, optimizer)
+    checkpoints.save_run(path, model, ema, optimizer)
     model2, ema2, optimizer2 = convolution(seed=1)
-    checkpoints.load_run(path, model2, ema2.model, optimizer2)
+    checkpoints.load_run(path, model2, ema2, optimizer2)
     moment = optimizer2.state[model2.weight]["exp_avg"]
     assert moment.stride() == model2.weight.stride() != moment.contiguous().stride()
     step(model, optimizer)
@@ -247,10 +247,10 @@ def test_the_moments_matter(path):
     """Without them the same gradients lead elsewhere: what the test above would miss."""
     model, ema, optimizer = begin()
     advance(model, ema, optimizer, seed=1)
-    checkpoints.save_run(path, model, ema.model, optimizer)
+    checkpoints.save_run(path, model, ema, optimizer)
     model2, ema2, _ = begin(seed=1)
     fresh = torch.optim.AdamW(model2.parameters(), lr=0.01)
-    checkpoints.load_run(path, model2, ema2.model, OPTIMIZERS["AdamW"](model2.parameters()))
+    checkpoints.load_run(path, model2, ema2, OPTIMIZERS["AdamW"](model2.parameters()))
     advance(model, ema, optimizer, seed=2)
     advance(model2, ema2, fresh, seed=2)
     assert not torch.equal(model2[0].weight, model[0].weight)
@@ -258,10 +258,10 @@ def test_the_moments_matter(path):
 
 def test_a_run_may_be_saved_before_its_first_step(path):
     model, ema, optimizer = begin()
-    checkpoints.save_run(path, model, ema.model, optimizer)
+    checkpoints.save_run(path, model, ema, optimizer)
     model2, ema2, optimizer2 = begin(seed=1)
     advance(model2, ema2, optimizer2, seed=9)
-    assert checkpoints.load_run(path, model2, ema2.model, optimizer2) == {}
+    assert checkpoints.load_run(path, model2, ema2, optimizer2) == {}
     assert_close(dict(model2.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
     assert optimizer2.state_dict()["state"] == {}
 
@@ -269,9 +269,9 @@ def test_a_run_may_be_saved_before_its_first_step(path):
 def test_a_run_moves_to_another_device(path, device):
     model, ema, optimizer = begin(device=device)
     advance(model, ema, optimizer, seed=1)
-    checkpoints.save_run(path, model, ema.model, optimizer)
+    checkpoints.save_run(path, model, ema, optimizer)
     model2, ema2, optimizer2 = begin(seed=1)
-    checkpoints.load_run(path, model2, ema2.model, optimizer2)
+    checkpoints.load_run(path, model2, ema2, optimizer2)
     assert {p.device.type for p in model2.parameters()} == {"cpu"}
     theirs, ours = (o.state_dict()["state"] for o in (optimizer, optimizer2))
     assert_close(ours, theirs, rtol=0, atol=0, check_device=False)
@@ -280,11 +280,11 @@ def test_a_run_moves_to_another_device(path, device):
 
 def test_an_interrupted_save_of_a_run_leaves_the_old_one_and_no_litter(path, monkeypatch):
     model, ema, optimizer = begin()
-    checkpoints.save_run(path, model, ema.model, optimizer, epochs=1)
+    checkpoints.save_run(path, model, ema, optimizer, epochs=1)
     before = only(path)
     advance(model, ema, optimizer, seed=1)
     with pytest.raises(TypeError):
-        checkpoints.save_run(path, model, ema.model, optimizer, epochs=object())
+        checkpoints.save_run(path, model, ema, optimizer, epochs=object())
     assert only(path) == before
 
     def interrupted(*args, **kwargs):
@@ -293,20 +293,20 @@ def test_an_interrupted_save_of_a_run_leaves_the_old_one_and_no_litter(path, mon
     for name in ("replace", "rename"):
         monkeypatch.setattr(os, name, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        checkpoints.save_run(path, model, ema.model, optimizer, epochs=2)
+        checkpoints.save_run(path, model, ema, optimizer, epochs=2)
     assert only(path) == before
-    assert checkpoints.load_run(path, model, ema.model, optimizer) == {"epochs": 1}
+    assert checkpoints.load_run(path, model, ema, optimizer) == {"epochs": 1}
 
 
 def test_a_run_of_another_network_is_refused_by_name_and_nothing_moves(path):
     model, ema, optimizer = begin()
     advance(model, ema, optimizer, seed=1)
-    checkpoints.save_run(path, model, ema.model, optimizer)
+    checkpoints.save_run(path, model, ema, optimizer)
     other = network(width=4)
     average, optimizer = dc.EMA(other), OPTIMIZERS["AdamW"](other.parameters())
     before = {name: value.clone() for name, value in other.state_dict().items()}
     with pytest.raises(ValueError, match=path.name):
-        checkpoints.load_run(path, other, average.model, optimizer)
+        checkpoints.load_run(path, other, average, optimizer)
     assert_close(dict(other.state_dict()), before, rtol=0, atol=0)
     assert_close(dict(average.model.state_dict()), before, rtol=0, atol=0)
     assert optimizer.state_dict()["state"] == {}
@@ -316,5 +316,5 @@ def test_a_file_of_weights_alone_is_not_a_run(path):
     model, ema, optimizer = begin()
     for weights in (model, model[0]):  # named 0.weight, and weight without a dot
         checkpoints.save(path, weights)
-        with pytest.raises(ValueError, match=f"{path.name} must .*, got others"):
-            checkpoints.load_run(path, model, ema.model, optimizer)
+        with pytest.raises(ValueError, match=f"{path.name} must be what save_run writes, got an"):
+            checkpoints.load_run(path, model, ema, optimizer)

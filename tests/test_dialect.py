@@ -17,7 +17,6 @@ EVERY = pytest.mark.parametrize("name", FILES)
 
 # Messages that begin with these words do not say what was given. Each has its reason.
 WITHOUT_GOT = {
-    "probs must": "a whole table was given, and several things can be wrong with it",
     "data must have positive variances": "what was given is said: a mixture of points",
 }
 

@@ -43,6 +43,17 @@ def test_a_variance_of_one_number_per_example_broadcasts(generator):
     assert_mean(x.flatten(1).T ** 2, var.flatten())
 
 
+def test_a_mean_broadcasts_to_more_variances_each_with_noise_of_its_own(generator):
+    """log_prob and the KL broadcast; a sample must not share one draw among the rows."""
+    x = Gaussian(torch.zeros(1, 2), torch.ones(5, 1)).sample(generator=generator)
+    assert x.shape == (5, 2) and x.dtype == torch.float32
+    assert len(x.flatten().unique()) == 10
+    var = torch.tensor([0.25, 4.0], dtype=torch.float64).expand(40_000, 2)
+    x = Gaussian(torch.ones(2).double(), var).sample(generator=generator)
+    assert_mean((x - 1) ** 2, var[0])
+    assert abs(x.T.corrcoef()[0, 1]) < 0.03
+
+
 def test_a_point_mass_samples_its_mean(generator):
     x = Gaussian(MEAN, torch.zeros(())).sample(generator=generator)
     assert_close(x, MEAN, rtol=0, atol=0)

@@ -132,6 +132,35 @@ def test_planted_copies_are_found():
     assert (got > 1e-3).sum() == 18
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_copy_is_at_distance_0_and_only_a_copy(dtype):
+    """By products of matrices, as torch.cdist takes them for many images, digits are 0.02 apart."""
+    train = data.to_signed(data.digits()[0]).to(dtype)
+    assert len(train) > 1000
+    got = judge.nearest_distances(train[:300], train)
+    assert torch.equal(got, torch.zeros_like(got))
+    assert got.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    others = judge.nearest_distances(train[:300], train[300:])
+    assert (others > 0).all()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not judge.nearest_distances(train[:300], train).any()
+
+
+def test_nearest_distances_of_two_dtypes_are_taken_in_the_finer_one():
+    x, train = normal(5, 1, 4, 4), normal(30, 1, 4, 4, seed=2, dtype=torch.float32)
+    assert_close(judge.nearest_distances(x, train), judge.nearest_distances(x, train.double()))
+
+
+def test_nearest_distances_refuse_what_is_no_two_sets_of_like_images():
+    x = normal(4, 1, 8, 8)
+    for bad, said in ((x[:0], "x must"), (x.long(), "x must"), (x / 0, "x must"), (None, "x must")):
+        with pytest.raises((ValueError, TypeError), match=said):
+            judge.nearest_distances(bad, x)
+    for bad in (x[:0], x.long(), x / 0, x[..., :4], x.flatten(1), None):
+        with pytest.raises((ValueError, TypeError), match="train must"):
+            judge.nearest_distances(x, bad)
+
+
 # judge_images and frechet_floor, on digits that need no download
 
 

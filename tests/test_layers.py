@@ -23,14 +23,16 @@ EVERY_OF_THE_CORE = pytest.mark.parametrize("name", CORE)
 # The floors of diffusion_core, the lowest first. A part imports from floors below its own only.
 FLOORS = (
     {"checks", "devices", "progress"},
-    {"gaussian", "schedules", "nets", "metrics", "toys", "download"},
-    {"predictions", "process", "decoders", "data", "checkpoints", "judge"},
+    {"gaussian", "schedules", "nets", "metrics", "toys", "download", "averages"},
+    {"tables"},
+    {"predictions", "process", "decoders", "data", "checkpoints", "judge", "training_checks"},
     {"mixtures", "elbo", "elbo_weights", "losses", "samplers", "guidance", "training"},
     {"pretrained"},
     {"__init__"},
 )
 # Training, checkpoints and data know no idea: the loss is passed in. What judges knows networks.
-IDEAS = FLOORS[3] - {"training"} | {"gaussian", "schedules", "predictions", "process", "decoders"}
+IDEAS = FLOORS[4] - {"training"} | FLOORS[2] | {"gaussian", "schedules"}
+IDEAS |= {"predictions", "process", "decoders"}
 NO_IDEA = set().union(*FLOORS) - IDEAS - {"__init__"}
 TORCH_AND_NUMPY = IDEAS | {"nets", "metrics", "checks", "devices"}
 ONLY_LAB = {"matplotlib", "ipywidgets", "IPython", "isal", "diffusion_lab"}

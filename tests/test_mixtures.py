@@ -181,9 +181,7 @@ def grid_reverse(data, x: float, t: int) -> torch.Tensor:
 @pytest.mark.parametrize("x", [-2.0, 0.1, 0.7, 3.0])
 def test_mixture_reverse_is_bayes_rule_on_a_grid(data_1d, t, x):
     got = dc.mixture_reverse(SCHEDULE, data_1d, torch.tensor([x], dtype=torch.float64), t)
-    assert_close(
-        got.log_prob(LINE).exp(), grid_reverse(data_1d, x, t), rtol=1e-8, atol=1e-9
-    )
+    assert_close(got.log_prob(LINE).exp(), grid_reverse(data_1d, x, t), rtol=1e-8, atol=1e-9)
 
 
 @TIMES
@@ -304,3 +302,34 @@ def test_prior_kl_of_two_humps_that_nearly_part():
 
     exact, _ = integrate.quad(integrand, -1.5, 1.5, epsabs=1e-12, limit=500)
     assert abs(dc.prior_kl(schedule, dc.mixture(points)) - exact / math.log(2)) < 1e-8
+
+
+@pytest.mark.filterwarnings("ignore::diffusion_core.PriorGapWarning")
+def test_prior_kl_of_far_or_narrow_data_is_refused_or_quick():
+    """Means at 255 took 86 s, and variances of 1e-6 asked for 6 GB."""
+    far, few = dc.mixture(255 * normal(8, 2)), dc.linear_schedule(50)
+    with pytest.raises(ValueError, match=r"data must need at most \d+ evaluations.*, got \d+"):
+        dc.prior_kl(few, far)
+    narrow = dc.constant_schedule(1, 1e-6)
+    points = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    with pytest.raises(ValueError, match="evaluations"):
+        dc.prior_kl(narrow, dc.mixture(points))
+    got = dc.prior_kl(narrow, dc.mixture(points[:, :1]))
+    assert_close(got, dc.prior_gap(narrow, 1.0) - 1.0, rtol=1e-9, atol=0)
+
+
+def test_prior_kl_of_float32_data_is_that_of_the_same_numbers_in_float64(data):
+    """It is a small number, left over from larger ones; float32 had no right digit of it."""
+    schedule = dc.vp_schedule(1000)
+    single = dc.Mixture(*(part.float() for part in data))
+    exact = dc.prior_kl(schedule, dc.Mixture(*(part.double() for part in single)))
+    assert_close(dc.prior_kl(schedule, single), exact, rtol=1e-9, atol=0)
+    assert 0 < exact < 1e-4
+
+
+def test_components_of_many_kinds_at_many_times(data):
+    """Rows are put back where they came from, for times in any order."""
+    x, t = normal(7, 2), torch.tensor([3, 10, 1, 3, 2, 10, 1])
+    eps_model = dc.mixture_eps_model(SCHEDULE, data)
+    each = torch.cat([eps_model(row[None], int(time)) for row, time in zip(x, t, strict=True)])
+    assert_close(eps_model(x, t), each, rtol=1e-12, atol=1e-12)

@@ -362,3 +362,9 @@ def test_outputs_are_compared(tmp_path):
     write_lesson(tmp_path, [1, 2], ["2\n", "3\n"])
     status, report = check_lessons(tmp_path)
     assert status == 1 and "1 failed, 1 passed" in report and "01_lesson: FAILED" in report
+
+
+def test_no_test_changes_where_python_looks_for_modules():
+    """pyproject.toml names the folders: pythonpath."""
+    tests = (ROOT / "tests").rglob("*.py")
+    assert not [p.name for p in tests if re.search(r"sys\.path", p.read_text("utf-8"))]

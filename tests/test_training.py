@@ -3,6 +3,8 @@
 import itertools
 import math
 import re
+from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +12,11 @@ import torch
 from oracles import assert_mean, initialised, normal, seeded
 from torch import nn
 from torch.testing import assert_close
+from torch.utils.data import DataLoader, TensorDataset
 
 import diffusion_core as dc
-from diffusion_core import training
+from diffusion_core import nets, training
+from diffusion_core.progress import progress_bar
 
 pytestmark = pytest.mark.usefixtures("untouched_global_rng")
 
@@ -245,10 +249,32 @@ def test_one_wild_gradient_does_not_spoil_the_run():
     assert_close(model.w.item(), 3.0, rtol=0, atol=0.05)
 
 
+ON, OFF = (
+    ("1", "true", "TRUE", "yes", "on", " On "),
+    ("", "0", "false", "False", "no", "off", "OFF"),
+)
+
+
+@pytest.mark.parametrize("value", ON + OFF)
+def test_the_switches_of_the_environment_take_words(value, monkeypatch):
+    for variable in ("DIFFUSION_SHORT_RUN", "TQDM_DISABLE"):
+        monkeypatch.setenv(variable, value)
+    assert dc.is_short_run() is (value in ON)
+    with progress_bar(total=1) as bar:
+        assert bar.disable is (value in ON)
+
+
+@pytest.mark.parametrize("value", ["2", "flase", "-", "ja"])
+def test_another_word_is_neither_on_nor_off(value, monkeypatch):
+    for variable, ask in (("DIFFUSION_SHORT_RUN", dc.is_short_run), ("TQDM_DISABLE", progress_bar)):
+        with monkeypatch.context() as patch, pytest.raises(ValueError) as error:
+            patch.setenv(variable, value)
+            ask()
+        assert str(error.value).startswith(f"{variable} must be 1, true, yes, on, or 0, ")
+        assert str(error.value).endswith(f"got {value!r}")
+
+
 def test_short_runs_are_short(monkeypatch):
-    for value, expected in (("1", True), ("0", False), ("", False)):
-        monkeypatch.setenv("DIFFUSION_SHORT_RUN", value)
-        assert dc.is_short_run() is expected
     monkeypatch.setenv("DIFFUSION_SHORT_RUN", "1")
     for bound in ({"steps": 10**6}, {"seconds": 600.0}):
         assert 1 <= len(dc.train(Weight(), distance, batches(), **bound).losses) <= 20
@@ -291,7 +317,110 @@ def test_the_bfloat16_trial_leaves_no_trace():
     assert all(p.grad is None for p in model.parameters())
 
 
+def normalised() -> nn.Module:
+    return initialised(lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4)))
+
+
+@pytest.mark.parametrize("raising", [False, True])
+def test_the_bfloat16_trial_leaves_buffers_and_modes(raising):
+    model, calls = normalised(), []
+    model[2].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+
+    def loss(model, x0):
+        model.train(not model.training)
+        calls.append(model(x0))
+        if raising and len(calls) == 3:
+            raise RuntimeError("mine")
+        return calls[-1].float().square().mean()
+
+    x0 = normal(8, 4, dtype=torch.float32)
+    if raising:
+        with pytest.raises(RuntimeError, match="mine"):
+            dc.bf16_is_faster(model, loss, x0)
+    else:
+        dc.bf16_is_faster(model, loss, x0)
+    assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    assert [module.training for module in model.modules()] == modes
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("how", ["end", "not finite", "gradient", "interrupt", "error", "batch"])
+def test_however_a_run_ends_the_model_is_in_evaluation_without_gradients(how):
+    """And the optimizer has its own rate again."""
+    model, calls = normalised(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    stops = {"interrupt": KeyboardInterrupt, "error": RuntimeError}
+
+    def loss(model, x0):
+        calls.append(1)
+        if len(calls) == 3 and how in stops:
+            raise stops[how]
+        value = model(x0).square().mean()
+        value = value * (math.nan if how == "not finite" and len(calls) == 3 else 1)
+        return (value * 0).sqrt() if how == "gradient" and len(calls) == 3 else value
+
+    def data():
+        for n in range(5):
+            yield normal(8, 4, dtype=torch.float32) * (math.nan if how == "batch" and n == 3 else 1)
+
+    wrong = {"not finite": FloatingPointError, "error": RuntimeError, "batch": ValueError}
+    with (
+        pytest.raises(wrong.get(how, RuntimeError))
+        if how in {*wrong, "gradient"}
+        else nullcontext()
+    ):
+        dc.train(model, loss, data(), steps=5, optimizer=optimizer)
+    assert not any(module.training for module in model.modules())
+    assert all(p.grad is None for p in model.parameters())
+    assert optimizer.param_groups[0]["lr"] == 0.25
+
+
 # EMA
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_the_average_of_halves_is_kept_in_float32(dtype):
+    """In the weights' own dtype its small steps would be rounded away: it would never move."""
+    model = Weight().to(dtype)
+    model.w.data.fill_(1)
+    ema, whole = dc.EMA(model), dc.EMA(model.float())
+    model.to(dtype).w.data.fill_(2)
+    for _ in range(5000):
+        ema.update(model)
+        whole.update(model)
+    assert whole.model.w.item() == pytest.approx(1.993, abs=1e-3)
+    assert ema.model.w.dtype == dtype
+    assert_close(ema.model.w, whole.model.w.to(dtype), rtol=0, atol=0)
+    assert_close(ema.state_dict()["w"], whole.model.w, rtol=1e-6, atol=0, check_dtype=False)
+
+
+def test_the_average_of_halves_goes_on_from_what_is_put_into_the_copy():
+    model = Weight().bfloat16()
+    ema = dc.EMA(model, decay=0.5)
+    for _ in range(3):
+        model.w.data.add_(0.1)
+        ema.update(model)
+    ema.model.w.data.fill_(8)
+    ema.updates = 100
+    ema.update(model)
+    assert ema.model.w.item() == pytest.approx((8 + model.w.item()) / 2, rel=2**-8)
+
+
+def test_an_average_comes_back_from_its_state():
+    model = Weight().bfloat16()
+    ema, again = dc.EMA(model), dc.EMA(model)
+    for n in range(40):
+        model.w.data.fill_(n)
+        ema.update(model)
+        if n == 20:
+            state = {name: value.clone() for name, value in ema.state_dict().items()}
+            again.load_state_dict(state, ema.updates)
+        if n > 20:
+            again.update(model)
+    assert again.updates == ema.updates == 40
+    assert_close(again.state_dict(), ema.state_dict(), rtol=0, atol=0)
 
 
 def test_ema_is_the_average_it_claims():
@@ -458,3 +587,119 @@ def test_an_interrupt_keeps_the_moments_of_a_given_optimizer():
 
     history = dc.train(model, distance, data(), steps=10, lr=0.1, optimizer=optimizer)
     assert history.interrupted and optimizer.state[model.w]["step"] == 4
+
+
+# What belongs together, and what a batch may be.
+
+
+def rates_of_a_run(**options) -> list[list[float]]:
+    """Return the learning rates of two groups, their own 1e-2 and 1e-5, at each of two steps."""
+    model, seen = initialised(lambda: nn.Linear(2, 2)), []
+    groups = [
+        {"params": [p], "lr": lr} for p, lr in zip(model.parameters(), (1e-2, 1e-5), strict=True)
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.5)
+    optimizer.register_step_pre_hook(lambda o, *_: seen.append([g["lr"] for g in o.param_groups]))
+    x = itertools.repeat(normal(8, 2, dtype=torch.float32))
+    loss = lambda m, x: m(x).square().mean()  # noqa: E731
+    for _ in range(2):  # a second run starts where the first one did
+        dc.train(model, loss, x, steps=2, optimizer=optimizer, **options)
+        assert [group["lr"] for group in optimizer.param_groups] == [1e-2, 1e-5]
+    assert seen[:2] == seen[2:]
+    return seen[:2]
+
+
+def test_a_given_optimizer_keeps_its_own_rates_and_rate_scales_them():
+    assert rates_of_a_run(rate=lambda f: 1.0) == [[1e-2, 1e-5]] * 2
+    assert rates_of_a_run(rate=lambda f: 0.5 + f) == [[0.5e-2, 0.5e-5], [1e-2, 1e-5]]
+    low = dc.warmup_cosine(0.0)
+    assert rates_of_a_run()[0] == [1e-2 * low, 1e-5 * low]
+
+
+def test_a_given_lr_replaces_them_all():
+    assert rates_of_a_run(lr=0.125, rate=lambda f: 1.0) == [[0.125, 0.125]] * 2
+
+
+def test_a_data_loader_with_labels_serves(device):
+    x0, y = normal(8, 1, dtype=torch.float32), torch.arange(8)
+    seen = []
+
+    def loss(model, *batch):
+        seen.append(batch)
+        return distance(model, batch[0])
+
+    dc.train(Weight().to(device), loss, DataLoader(TensorDataset(x0, y), 4), steps=2)
+    for rows, batch in zip((slice(4), slice(4, 8)), seen, strict=True):
+        assert_close(batch, (x0[rows].to(device), y[rows].to(device)), rtol=0, atol=0)
+
+
+GOOD = torch.ones(4, 1)
+
+
+@pytest.mark.parametrize(
+    "batch, named",
+    [
+        ((GOOD, [1, 2]), r"batch must be .*tuple or list of them, got \[1, 2\] in it"),
+        ([GOOD, "five"], "batch must be .*, got 'five' in it"),
+        ({"x": GOOD}, "batch must be .*, got dict in it"),
+        (GOOD.numpy(), "batch must be .*, got ndarray in it"),
+        ((), "batch must be .*, got none"),
+        (None, "batch must be .*, got None in it"),
+        ((GOOD, GOOD), r"batch must hold what loss\(model, x0\) takes after model, got 2 tensors"),
+    ],
+)
+def test_other_batches_are_refused_by_what_they_are(batch, named):
+    with pytest.raises(TypeError, match=named):
+        dc.train(Weight(), distance, itertools.repeat(batch), steps=1)
+
+
+def test_a_batch_is_matched_with_any_kind_of_loss():
+    loss = partial(dc.eps_loss, SCHEDULE)
+    with pytest.raises(TypeError, match=r"hold what loss\(eps_model.*got 2 tensors") as error:
+        dc.train(Weight(), loss, itertools.repeat((GOOD, GOOD)), steps=1)
+    assert "4 were given" in str(error.value.__cause__)
+    with pytest.raises(TypeError, match=r"loss\(model, x0, y\) takes after model, got 1 tensor$"):
+        dc.train(Weight(), lambda model, x0, y: 1, itertools.repeat(GOOD), steps=1)
+
+    def mine(model, x0):
+        return len(3)
+
+    with pytest.raises(TypeError, match=r"object of type 'int' has no len"):
+        dc.train(Weight(), mine, batches(), steps=1)
+
+
+@pytest.mark.parametrize(
+    "value, named",
+    [
+        (lambda m, x: 3.0, "got 3.0"),
+        (lambda m, x: None, "got None"),
+        (lambda m, x: (m.w - x) ** 2, r"got torch.float32 \(4, 1\)"),
+        (lambda m, x: distance(m, x).detach(), "got one without gradients"),
+    ],
+)
+def test_a_loss_must_be_one_number_with_gradients(value, named):
+    with pytest.raises(TypeError, match=f"loss must return one number.*{named}"):
+        dc.train(Weight(), value, batches(), steps=1)
+
+
+def test_a_model_without_weights_to_train_is_refused():
+    for model, named in (
+        (nn.Identity(), "Identity, without any"),
+        (Weight(), "Weight, all frozen"),
+    ):
+        model.requires_grad_(False)
+        for call in (
+            lambda model=model: dc.train(model, distance, batches(), steps=1),
+            lambda model=model: dc.bf16_is_faster(model, distance, GOOD),
+        ):
+            with pytest.raises(ValueError, match=f"model must have weights to train, got {named}"):
+                call()
+
+
+def test_an_optimizer_or_an_average_of_another_model_is_refused():
+    model, other = Weight(), nets.MLP(width=2, depth=1)
+    with pytest.raises(ValueError, match="optimizer must hold weights of model, got 8 others"):
+        dc.train(model, distance, batches(), steps=1, optimizer=plain(other))
+    with pytest.raises(ValueError, match="ema must average weights like model's, got MLP"):
+        dc.train(model, distance, batches(), steps=1, ema=dc.EMA(other))
+    dc.train(model, distance, batches(), steps=1, optimizer=plain(model), ema=dc.EMA(Weight()))

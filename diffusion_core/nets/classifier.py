@@ -1,8 +1,9 @@
 """A small convolutional classifier: the judge of generated digits."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .weights import drawn_from
 
 
 class Classifier(nn.Module):
@@ -14,8 +15,7 @@ class Classifier(nn.Module):
 
     def __init__(self, *, seed: int = 0) -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # the CPU's only: weights are drawn there
+        with drawn_from(seed):
             self.conv1 = nn.Conv2d(1, 32, 5, stride=2, padding=2)
             self.conv2 = nn.Conv2d(32, 64, 3, stride=2, padding=1)
             self.conv3 = nn.Conv2d(64, 64, 3, padding=1)

@@ -15,6 +15,19 @@ def check_even(name: str, n: int) -> None:
         raise ValueError(f"{name} must be even, half cosines and half sines, got {n}")
 
 
+def check_steps(t: Tensor, x_t: Tensor) -> None:
+    """Refuse steps t that are not integers (B,), one for each example of x_t."""
+    _check_integers(t)
+    if t.shape != x_t.shape[:1]:
+        raise ValueError(f"t must have shape ({len(x_t)},), got {tuple(t.shape)}")
+
+
+def _check_integers(t: Tensor) -> None:
+    if not isinstance(t, Tensor) or t.dtype not in (torch.int64, torch.int32):
+        given = t.dtype if isinstance(t, Tensor) else type(t).__name__
+        raise TypeError(f"t must be an integer tensor (int64 or int32), got {given}")
+
+
 def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000) -> Tensor:
     """Write each step t as dim numbers, a row of cosines and sines of t at falling frequencies.
 
@@ -26,9 +39,7 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000) -> Tenso
     TypeError where t is not an int64 or int32 tensor or dim not an int.
     Source: Vaswani et al. 2017, section 3.5; Ho et al. 2020, appendix B.
     """
-    if not isinstance(t, Tensor) or t.dtype not in (torch.int64, torch.int32):
-        kind = t.dtype if isinstance(t, Tensor) else type(t).__name__
-        raise TypeError(f"t must be an integer tensor (int64 or int32), got {kind}")
+    _check_integers(t)
     if t.ndim != 1:
         raise ValueError(f"t must have shape (B,), one step for each example, got {tuple(t.shape)}")
     check_even("dim", dim)

@@ -1,11 +1,11 @@
 """A small network for 2-D data: what a U-Net is for images, an MLP is for points."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_count
-from .embeddings import check_even, timestep_embedding
+from .embeddings import check_even, check_steps, timestep_embedding
+from .weights import drawn_from
 
 
 class MLP(nn.Module):
@@ -28,8 +28,7 @@ class MLP(nn.Module):
         check_count("depth", depth)
         self.dim = dim
         self.width = width
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # the CPU's only: weights are drawn there
+        with drawn_from(seed):
             self.from_x = nn.Linear(dim, width)
             self.from_t = nn.Linear(width, width)
             self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
@@ -38,8 +37,7 @@ class MLP(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         if x_t.ndim != 2 or x_t.shape[1] != self.dim:
             raise ValueError(f"x_t must have shape (B, {self.dim}), got {tuple(x_t.shape)}")
-        if t.shape != x_t.shape[:1]:
-            raise ValueError(f"t must have shape ({len(x_t)},), got {tuple(t.shape)}")
+        check_steps(t, x_t)
         h = self.from_x(x_t) + self.from_t(timestep_embedding(t, self.width))  # (B, width)
         for layer in self.hidden:
             h = h + F.silu(layer(h))  # (B, width)

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import check_count
-from .embeddings import check_even, timestep_embedding
+from ..checks import check_count, kind
+from .embeddings import check_even, check_steps, timestep_embedding
+from .weights import drawn_from
 
 GROUPS = 8  # GroupNorm normalises each example in 8 groups of channels: it never sees the batch
 
@@ -129,8 +130,7 @@ class UNet(nn.Module):
         self.in_channels, self.patch, self.emb_dim = in_channels, patch, emb_dim
         self.factor = patch * 2 ** (len(widths) - 1)  # what H and W must be divisible by
         self.null_label = classes
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # the CPU's only: weights are drawn there
+        with drawn_from(seed):
             self._build(in_channels * patch**2, widths, heads)
             self.label = nn.Embedding(classes + 1, emb_dim) if classes else None
         nn.init.zeros_(self.last.weight)
@@ -177,12 +177,12 @@ class UNet(nn.Module):
         if 0 in shape[2:] or x_t.shape[2] % self.factor or x_t.shape[3] % self.factor:
             wanted = f"H and W divisible by {self.factor} = patch * 2**(len(widths) - 1)"
             raise ValueError(f"x_t must have {wanted}, got {shape}")
-        if t.shape != x_t.shape[:1]:
-            raise ValueError(f"t must have shape {shape[:1]}, got {tuple(t.shape)}")
+        check_steps(t, x_t)
         if y is None:
             return
-        if y.shape != t.shape or y.dtype not in (torch.int64, torch.int32):
-            raise ValueError(f"y must be int64 or int32 {shape[:1]}, got {y.dtype} {(*y.shape,)}")
+        integers = getattr(y, "dtype", None) in (torch.int64, torch.int32)
+        if not integers or y.shape != shape[:1]:
+            raise ValueError(f"y must be int64 or int32 {shape[:1]}, got {kind(y)}")
         if self.label is None or y.min() < 0 or y.max() > self.null_label:
             known = f"0..{self.null_label}, the last for none" if self.label else "None: classes=0"
             raise ValueError(f"y must be {known}, got {int(y.min())}..{int(y.max())}")

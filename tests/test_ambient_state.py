@@ -1,0 +1,299 @@
+"""No ambient state makes a right call wrong: default device and dtype, autocast, inference mode.
+
+DEVICE: every tensor that the package makes names its device. A mode of torch looks at each call
+of a factory from the package's files, and a default device of "meta", where no number can be
+seen, stands for the learner's torch.set_default_device("cuda").
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from oracles import normal, seeded
+from torch.overrides import TorchFunctionMode
+from torch.testing import assert_close
+
+import diffusion_core as dc
+
+PACKAGE = str(Path(dc.__file__).parent)
+FACTORIES = {
+    getattr(torch, name)
+    for name in "arange as_tensor empty eye full linspace logspace normal ones rand randint randn "
+    "randperm scalar_tensor tensor tril_indices triu_indices zeros".split()
+}
+
+
+class DevicesNamed(TorchFunctionMode):
+    """Raise where a file of the package makes a tensor without device=."""
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        caller = sys._getframe(1).f_code.co_filename
+        if function in FACTORIES and caller.startswith(PACKAGE):
+            of_tensor = function is torch.as_tensor and isinstance(arguments[0], torch.Tensor)
+            named = "device" in (options or {}) or of_tensor
+            assert named, f"{function.__name__} without device= in {caller}"
+        return function(*arguments, **(options or {}))
+
+
+def model(x_t, t, y=None):
+    return (0.1 * x_t).sin() if y is None else x_t * 0.2
+
+
+def last(step, schedule, x, **options):
+    *_, end = dc.sample_chain(step, schedule, model, x, generator=seeded(), **options)
+    return end
+
+
+def calls() -> dict[str, Callable]:
+    """Every public function of the seam, called once; all tensors given name their device."""
+    s = dc.vp_schedule(6)
+    x, y = normal_cpu(4, 2), normal_cpu(4, 2, seed=2)
+    t = torch.tensor([1, 2, 3, 6], device="cpu")
+    labels = torch.tensor([0, 1, 2, 0], device="cpu")
+    q = dc.mixture(x, 0.3)
+    p = dc.Gaussian(x, torch.full_like(x, 0.5))
+    states = torch.stack([x] * 7)
+    gaussian, levels = {"decoder": dc.gaussian_decoder}, {"decoder": dc.discretized_decoder}
+    even = torch.tensor([0.0, 0, 0.2, 0.2, 0.2, 0.2, 0.2], dtype=torch.float64, device="cpu")
+    terms = dc.elbo_terms(s, model, x, generator=seeded(), **gaussian)
+    return {
+        "linear_schedule": lambda: dc.linear_schedule(1000).posterior_vars,
+        "vp_schedule": lambda: dc.vp_schedule(6).snr,
+        "cosine_schedule": lambda: dc.cosine_schedule(6).marginal_factors.table,
+        "constant_schedule": lambda: dc.constant_schedule(9, 0.9).alpha_bars,
+        "schedule_from_alpha_bars": lambda: dc.schedule_from_alpha_bars([0.5, 1e-3]).betas,
+        "NoiseSchedule": lambda: dc.NoiseSchedule([0.5, 0.99, 0.99]).posterior_factors.table,
+        "prior_gap": lambda: dc.prior_gap(s),
+        "at": lambda: dc.at(s.betas, t, x),
+        "q_step": lambda: dc.q_step(s, x, t),
+        "q_marginal": lambda: dc.q_marginal(s, x, t),
+        "q_sample": lambda: dc.q_sample(s, x, t, generator=seeded()),
+        "q_sample, one t": lambda: dc.q_sample(s, x, 3, y),
+        "q_trajectory": lambda: dc.q_trajectory(s, x, generator=seeded()),
+        "q_posterior": lambda: dc.q_posterior(s, x, y, t),
+        "p_step": lambda: dc.p_step(s, x, y, t, variances=s.betas),
+        "x0_from_eps": lambda: dc.x0_from_eps(s, x, y, t),
+        "eps_from_x0": lambda: dc.eps_from_x0(s, x, y, t),
+        "v_target": lambda: dc.v_target(s, x, y, t),
+        "x0_from_v": lambda: dc.x0_from_v(s, x, y, t),
+        "eps_from_v": lambda: dc.eps_from_v(s, x, y, t),
+        "score_from_eps": lambda: dc.score_from_eps(s, x, t),
+        "eps_from_score": lambda: dc.eps_from_score(s, x, t),
+        "eps_model_from_v": lambda: dc.eps_model_from_v(s, model)(x, t),
+        "eps_model_from_x0": lambda: dc.eps_model_from_x0(s, model)(x, t),
+        "standard_normal": lambda: dc.standard_normal(x, seeded()),
+        "Gaussian.sample": lambda: p.sample(generator=seeded()),
+        "Gaussian.log_prob": lambda: p.log_prob(y),
+        "kl_divergence": lambda: dc.kl_divergence(p, dc.Gaussian(y, p.var)),
+        "gaussian_decoder": lambda: dc.gaussian_decoder(x, p),
+        "discretized_decoder": lambda: dc.discretized_decoder(x.sign(), p),
+        "mixture": lambda: dc.mixture(x, 0.1, [1, 2, 3, 4]),
+        "mixture of points": lambda: dc.mixture(x),
+        "Mixture.sample": lambda: q.sample(5, generator=seeded()),
+        "Mixture.log_prob": lambda: q.log_prob(y),
+        "Mixture.score": lambda: q.score(y),
+        "diffuse": lambda: dc.diffuse(s, q, 3),
+        "mixture_eps_model": lambda: dc.mixture_eps_model(s, q)(y, t),
+        "mixture_eps_model, one t": lambda: dc.mixture_eps_model(s, q)(y, 3),
+        "mixture_reverse": lambda: dc.mixture_reverse(s, q, y[0], 3),
+        "prior_kl": lambda: dc.prior_kl(s, q),
+        "ddpm_step": lambda: last(dc.ddpm_step, s, x),
+        "ddpm_step, betas": lambda: last(dc.ddpm_step, s, x, variances=s.betas, clip=(-1, 1)),
+        "ddim_step": lambda: last(dc.ddim_step, s, x, taus=dc.even_taus(6, 3), eta=0.5),
+        "elbo_terms": lambda: dc.elbo_terms(s, model, x, generator=seeded(), **gaussian),
+        "elbo_terms, levels": lambda: dc.elbo_terms(
+            s, model, x.sign(), generator=seeded(), **levels
+        ),
+        "elbo_estimate": lambda: dc.elbo_estimate(
+            s, model, x, probs=even, generator=seeded(), **gaussian
+        ),
+        "importance": lambda: dc.importance(terms),
+        "bits_per_dim": lambda: dc.bits_per_dim(terms.prior, 2),
+        "log_ratio": lambda: dc.log_ratio(s, model, states, **gaussian),
+        "log_ratio_telescoped": lambda: dc.log_ratio_telescoped(s, model, states, **gaussian),
+        "eps_weights": lambda: dc.eps_weights(s),
+        "eps_errors": lambda: dc.eps_errors(s, model, x, generator=seeded()),
+        "best_variances": lambda: dc.best_variances(s, s.betas),
+        "draw_t": lambda: dc.draw_t(s, x, seeded()),
+        "eps_loss": lambda: dc.eps_loss(s, model, x, generator=seeded()),
+        "v_loss": lambda: dc.v_loss(s, model, x, generator=seeded()),
+        "classifier_free": lambda: dc.classifier_free(model, labels, guidance_scale=2)(x, t),
+        "drop_labels": lambda: dc.drop_labels(labels, 3, 0.5, generator=seeded()),
+    }
+
+
+def normal_cpu(*shape, seed=1):
+    return torch.randn(shape, generator=seeded(seed), dtype=torch.float32, device="cpu")
+
+
+NAMES = list(calls())
+EVERY = pytest.mark.parametrize("name", NAMES)
+NOT_HERE = {  # of training, devices and types: nothing that makes a tensor from x and t
+    "EMA", "ElboEstimate", "ElboTerms", "History", "PriorGapWarning", "Step", "available_devices",
+    "bf16_is_faster", "default_device", "even_taus", "is_short_run", "sample_chain", "train",
+    "warmup_cosine", "Gaussian", "Mixture",
+}  # fmt: skip
+
+
+def same(got, expected) -> None:
+    """Check that two results are equal: values to rounding, dtypes and devices exactly."""
+    if isinstance(expected, torch.Tensor):
+        assert_close(got, expected, rtol=0, atol=0)
+    elif isinstance(expected, tuple):
+        for one, other in zip(got, expected, strict=True):
+            same(one, other)
+    else:
+        assert got == expected
+
+
+def test_every_public_function_is_called_here_or_makes_no_tensor():
+    called = {name.split(",")[0].split(" ")[0].split(".")[0] for name in NAMES}
+    assert called | NOT_HERE == set(dc.__all__) | {"NoiseSchedule"}
+
+
+@EVERY
+def test_every_tensor_names_its_device(name):
+    call = calls()[name]
+    with DevicesNamed():
+        call()
+
+
+@EVERY
+def test_the_default_device_is_asked_for_nothing(name):
+    expected = calls()[name]()
+    with torch.device("meta"):
+        same(calls()[name](), expected)
+
+
+@EVERY
+def test_the_default_dtype_is_asked_for_nothing(name):
+    expected = calls()[name]()
+    try:
+        torch.set_default_dtype(torch.float64)
+        same(calls()[name](), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@EVERY
+def test_grad_mode_and_inference_mode_change_no_number(name):
+    expected = calls()[name]()
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            same(calls()[name](), expected)
+
+
+@EVERY
+def test_autocast_changes_no_number(name):
+    """Of the models used here, which multiply no matrices."""
+    expected = calls()[name]()
+    with torch.autocast("cpu", torch.bfloat16):
+        same(calls()[name](), expected)
+
+
+def test_the_mode_does_see_a_factory_without_a_device():
+    code = compile("torch.zeros(3)", f"{PACKAGE}/nothing.py", "eval")
+    with DevicesNamed(), pytest.raises(AssertionError, match=r"zeros without device= in .*nothing"):
+        eval(code)
+
+
+# Autocast, with models that multiply matrices.
+
+
+LINEAR = normal_cpu(2, 2)
+
+
+def linear(x_t, t, y=None):
+    """A network of one matrix: under autocast it answers in bfloat16."""
+    return x_t @ LINEAR
+
+
+def autocast():
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+S = dc.vp_schedule(6)
+X = normal_cpu(4, 2)
+USES = {
+    "ddpm_step": lambda m: dc.ddpm_step(S, m, X, 3, 2, generator=seeded()).x_t,
+    "ddim_step": lambda m: dc.ddim_step(S, m, X, 3, 1).x_t,
+    "chain": lambda m: list(dc.sample_chain(dc.ddim_step, S, m, X))[-1].x_t,
+    "from v": lambda m: dc.eps_model_from_v(S, m)(X, 3),
+    "from x0": lambda m: dc.eps_model_from_x0(S, m)(X, 3),
+    "guided": lambda m: dc.classifier_free(m, torch.arange(4), guidance_scale=3)(X, 3),
+    "elbo": lambda m: dc.elbo_terms(S, m, X, decoder=dc.gaussian_decoder, generator=seeded()).recon,
+    "ratio": lambda m: dc.log_ratio(S, m, X.expand(7, 4, 2), decoder=dc.gaussian_decoder),
+    "errors": lambda m: dc.eps_errors(S, m, X, generator=seeded()),
+    "eps_loss": lambda m: dc.eps_loss(S, m, X, generator=seeded()),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_the_answer_of_a_network_under_autocast_is_taken_in_the_dtype_of_x_t(use):
+    expected = use(lambda x, t, y=None: linear(x.bfloat16().float(), t))
+    with autocast():
+        assert linear(X, 3).dtype == torch.bfloat16
+        got = use(linear)
+    assert got.dtype == expected.dtype
+    assert_close(got, expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_another_dtype_than_that_of_autocast_is_still_refused(dtype):
+    def answer(x_t, t):
+        return x_t.to(dtype)
+
+    def step():
+        return dc.ddim_step(S, answer, X, 3, 1)
+
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"eps_model\(x_t, t\) must be like x_t, torch.float32"):
+            step()
+    with autocast():
+        if dtype == torch.bfloat16:
+            assert step().x_t.dtype == torch.float32
+        else:
+            with pytest.raises(TypeError, match="must be like x_t"):
+                step()
+
+
+@pytest.mark.parametrize("dim", [2, 64])
+def test_exact_mixtures_multiply_exactly_under_autocast(dim):
+    q, x = dc.mixture(normal_cpu(20, dim), 0.1), normal_cpu(5, dim, seed=3)
+    model = dc.mixture_eps_model(S, q)
+    uses = {
+        "log_prob": q.log_prob,
+        "score": q.score,
+        "eps_model": lambda x: model(x, torch.tensor([1, 2, 3, 4, 5])),
+        "reverse": lambda x: tuple(dc.mixture_reverse(S, q, x[0], 3)),
+        "gradient": torch.func.grad(lambda x: q.log_prob(x).sum()),
+    }
+    expected = {name: use(x) for name, use in uses.items()}
+    with autocast():
+        for name, use in uses.items():
+            if name != "gradient" or dim == 2:  # torch advises against gradients under autocast
+                same(use(x), expected[name])
+
+
+# Inference mode.
+
+
+def test_a_schedule_made_in_inference_mode_serves_gradients():
+    with torch.inference_mode():
+        schedule = dc.vp_schedule(6)
+    t = torch.tensor([1, 2, 3, 6])
+    eps_model = dc.mixture_eps_model(schedule, dc.mixture(X.double()))
+    uses = {
+        "marginal, one t": lambda x: dc.q_marginal(schedule, x, 3).log_prob(x),
+        "marginal": lambda x: dc.q_marginal(schedule, x, t).log_prob(x),
+        "sample": lambda x: dc.q_sample(schedule, x, t, x),
+        "posterior": lambda x: dc.q_posterior(schedule, x, x, t).mean,
+        "reverse": lambda x: dc.p_step(schedule, x, x, 3).sample(generator=seeded()),
+        "exact": lambda x: eps_model(x, t),
+    }
+    for use in uses.values():
+        x = normal(4, 2).requires_grad_()
+        use(x).sum().backward()
+        assert x.grad.isfinite().all()
