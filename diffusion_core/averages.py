@@ -27,10 +27,16 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average one step towards the model's present weights; copy its buffers."""
+        """Move the average one step towards the model's present weights; copy its buffers.
+
+        Raises ValueError where the model's weights are not like the average's.
+        """
+        kept = self._averages()
+        if [w.shape for w in model.parameters()] != [a.shape for a in kept.values()]:
+            given = f"those of another, {type(model).__name__}"
+            raise ValueError(f"model must have weights like the average's, got {given}")
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        kept = self._averages()
         weights = [w.to(a.dtype) for a, w in zip(kept.values(), model.parameters(), strict=True)]
         torch._foreach_lerp_(list(kept.values()), weights, 1 - decay)
         self._round(kept)

@@ -93,14 +93,10 @@ def save_run(
         for name, moment in moments.items():
             if not isinstance(moment, Tensor | int | float):
                 raise TypeError(f"optimizer must keep tensors, got {name}: {kind(moment)}")
-            tensors[f"optimizer.{i}.{name}"] = torch.as_tensor(moment, device=_place(moment))
+            tensors[f"optimizer.{i}.{name}"] = torch.as_tensor(moment, device="cpu")
     run = {"updates": ema.updates, "optimizer": _described(model, optimizer)}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     _write(Path(path), tensors, about=json.dumps(about), run=json.dumps(run))
-
-
-def _place(moment: Tensor | float) -> torch.device:
-    return moment.device if isinstance(moment, Tensor) else torch.device("cpu")
 
 
 def _described(model: nn.Module, optimizer: torch.optim.Optimizer) -> list:

@@ -138,7 +138,7 @@ def _x0_hat(
     both = {"x_t": x_t, "eps_model(x_t, t)": eps_hat}
     check_alike(**both)
     scale, std = schedule.marginal_factors.numbers[t]
-    x0_hat = check_finite(torch.sub(x_t, eps_hat, alpha=std) / scale, **both)
+    x0_hat = check_finite(torch.sub(x_t, eps_hat, alpha=std).div_(scale), **both)
     return x0_hat if clip is None else x0_hat.clamp(*clip)
 
 
@@ -149,4 +149,4 @@ def _step(
     if s == 0 or std == 0:
         return Step(s, mean, x0_hat)
     z = standard_normal(mean, generator)
-    return Step(s, torch.add(mean, z, alpha=std), x0_hat)
+    return Step(s, mean.add_(z, alpha=std), x0_hat)

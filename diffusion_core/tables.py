@@ -17,7 +17,7 @@ def check_table(
     ok = ok and table.shape == schedule.betas.shape
     require(ok, name, f"be a floating-point tensor of {schedule.T + 1} rows", table)
     rows = table[t]
-    for value in rows.aminmax() if rows.numel() else ():
+    for value in map(Tensor.item, rows.aminmax()) if rows.numel() else ():
         require(0 <= value < math.inf, name, "hold finite numbers of at least 0", value)
 
 

@@ -59,7 +59,7 @@ def checked_loss(loss: Callable[..., Tensor], model: nn.Module, batch: list[Tens
 
 
 def _other_parts(loss: Callable[..., Tensor], model: nn.Module, batch: list[Tensor]) -> str:
-    """Return the signature of a loss that does not take the parts of a batch, else nothing."""
+    """Return "loss(names)" for a loss that does not take the parts of a batch, else nothing."""
     try:
         signature = inspect.signature(loss)
     except (TypeError, ValueError):  # there is none to be had
@@ -68,4 +68,6 @@ def _other_parts(loss: Callable[..., Tensor], model: nn.Module, batch: list[Tens
         signature.bind(model, *batch)
         return ""
     except TypeError:
-        return f"loss{signature}"
+        keywords = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+        names = [n for n, p in signature.parameters.items() if p.kind not in keywords]
+        return f"loss({', '.join(names)})"

@@ -1,11 +1,13 @@
 """Checkpoints: what was saved comes back, and nothing half-written ever appears."""
 
+import copy
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from oracles import initialised, normal
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
@@ -133,6 +135,68 @@ def test_a_mismatched_model_is_refused_by_name_and_left_alone(path, other, named
         checkpoints.load(path, other)
     assert named in str(error.value)
     assert_close(dict(other.state_dict()), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 500, -1], ids=lambda n: f"{n} bytes")
+@pytest.mark.parametrize("what", ["weights", "run"])
+def test_a_file_that_is_not_whole_is_named_and_nothing_moves(what, kept, path):
+    model, ema, optimizer = begin()
+    checkpoints.save_run(path, model, ema, optimizer)
+    if what == "weights":
+        checkpoints.save(path, model)
+    path.write_bytes(path.read_bytes()[:kept])
+    assert_refused(path, what, "must be a whole safetensors file, got another or one cut short")
+
+
+@pytest.mark.parametrize("what", ["weights", "run"])
+def test_another_format_is_named_and_nothing_moves(what, path):
+    torch.save(network().state_dict(), path)
+    assert_refused(path, what, "must be a whole safetensors file, got another or one cut short")
+    save_file(dict(network().state_dict()), path, metadata={"about": "made by hand"})
+    assert_refused(path, what, "must be a whole safetensors file, got another or one cut short")
+
+
+def assert_refused(path, what: str, words: str) -> None:
+    """Check that load or load_run says, with the file's name, what is wrong, and moves nothing."""
+    model, ema, optimizer = begin(seed=1)
+    advance(model, ema, optimizer, seed=5)
+    before = everything(model, ema, optimizer)
+    with pytest.raises(ValueError) as error:
+        if what == "run":
+            checkpoints.load_run(path, model, ema, optimizer)
+        else:
+            checkpoints.load(path, model)
+    assert str(error.value).startswith(f"{path} {words}")
+    assert_close(everything(model, ema, optimizer), before, rtol=0, atol=0)
+
+
+def everything(model, ema, optimizer) -> tuple:
+    state = {i: dict(moments) for i, moments in optimizer.state_dict()["state"].items()}
+    parts = dict(model.state_dict()), ema.state_dict(), state
+    return copy.deepcopy((*parts, ema.updates, [g["lr"] for g in optimizer.param_groups]))
+
+
+@pytest.mark.parametrize("what", ["weights", "run"])
+def test_the_names_of_a_compiled_network_are_said_to_be_such(what, path):
+    model = torch.compile(network(), backend="eager")
+    if what == "weights":
+        checkpoints.save(path, model)
+    else:
+        optimizer = OPTIMIZERS["AdamW"](model.parameters())
+        checkpoints.save_run(path, model, dc.EMA(model), optimizer)
+    assert_refused(path, what, "must have the model's names and shapes, got others")
+    reason = r"torch.compile adds _orig_mod\. to names: save and load network._orig_mod"
+    with pytest.raises(ValueError, match=reason):
+        checkpoints.load(path, network())
+    checkpoints.save(path, model._orig_mod)
+    assert checkpoints.load(path, network(seed=1)) == {}
+    with pytest.raises(ValueError, match=reason):
+        checkpoints.load(path, model)
+
+
+def test_a_folder_is_said_to_be_one(tmp_path):
+    with pytest.raises(OSError, match=tmp_path.name):
+        checkpoints.load(tmp_path, network())
 
 
 def test_a_missing_file_is_said_to_be_missing(path):
@@ -318,3 +382,147 @@ def test_a_file_of_weights_alone_is_not_a_run(path):
         checkpoints.save(path, weights)
         with pytest.raises(ValueError, match=f"{path.name} must be what save_run writes, got an"):
             checkpoints.load_run(path, model, ema, optimizer)
+
+
+def test_the_average_knows_how_often_it_was_updated(path):
+    """Else its first update would throw most of it away: decay 2 / 11 in place of 0.9."""
+    model, ema, optimizer = begin()
+    advance(model, ema, optimizer, seed=1, steps=300)
+    checkpoints.save_run(path, model, ema, optimizer)
+    model2, ema2, optimizer2 = begin(seed=1)
+    checkpoints.load_run(path, model2, ema2, optimizer2)
+    assert ema2.updates == 300
+    for one in (ema, ema2):
+        one.update(network(seed=7))
+    assert_close(ema2.state_dict(), ema.state_dict(), rtol=0, atol=0)
+
+
+def test_a_run_of_halves_goes_on_bit_for_bit(path):
+    def start(seed: int):
+        model = initialised(lambda: nn.Linear(2, 2), seed).bfloat16()
+        return model, dc.EMA(model), OPTIMIZERS["momentum"](model.parameters())
+
+    def go(model, ema, optimizer, steps: int):
+        for n in range(steps):
+            model(torch.full((4, 2), n / 8, dtype=torch.bfloat16)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.update(model)
+
+    run, again = start(seed=0), start(seed=1)
+    go(*run, 20)
+    checkpoints.save_run(path, *run)
+    checkpoints.load_run(path, *again)
+    for one in (run, again):
+        go(*one, 20)
+    assert_close(everything(*again), everything(*run), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "other, named",
+    [
+        (lambda m: OPTIMIZERS["AdamW"](m[2].parameters()), r"\['2.weight', \[2, 3\], \[\]\]"),
+        (lambda m: OPTIMIZERS["AdamW"](list(m.parameters())[:-1]), "5 weights, .* 6 weights"),
+        (lambda m: OPTIMIZERS["AdamW"](list(m.parameters())[::-1]), r"\['2.bias'.*\['0.weight'"),
+        (lambda m: OPTIMIZERS["momentum"](m.parameters()), "SGD, got one with AdamW"),
+        (
+            lambda m: torch.optim.AdamW(m.parameters(), amsgrad=True),
+            r"\['0.weight', \[3, 2\], \['amsgrad'\]\], got .*, \[\]\]",
+        ),
+    ],
+    ids=["one layer", "fewer", "reversed", "another class", "other moments"],
+)
+@pytest.mark.parametrize("begun", [True, False], ids=["begun", "fresh"])
+def test_moments_of_another_optimizer_are_refused_and_nothing_moves(other, named, begun, path):
+    model, ema, optimizer = begin()
+    advance(model, ema, optimizer, seed=1)
+    checkpoints.save_run(path, model, ema, optimizer)
+    model2, ema2, _ = begin(seed=1)
+    optimizer2 = other(model2)
+    if begun:
+        advance(model2, ema2, optimizer2, seed=3)
+    before = everything(model2, ema2, optimizer2)
+    with pytest.raises(ValueError, match=named) as error:
+        checkpoints.load_run(path, model2, ema2, optimizer2)
+    assert str(error.value).startswith(f"{path} must be of an optimizer with ")
+    assert_close(everything(model2, ema2, optimizer2), before, rtol=0, atol=0)
+
+
+def test_moments_of_more_weights_are_refused(path):
+    """Of a run in which a part was frozen."""
+    model, ema, _ = begin()
+    checkpoints.save_run(path, model, ema, OPTIMIZERS["AdamW"](model[2].parameters()))
+    with pytest.raises(
+        ValueError, match=r"\['0.weight', \[3, 2\], \[\]\], got one with \['2.weight'"
+    ):
+        checkpoints.load_run(path, model, ema, OPTIMIZERS["AdamW"](model.parameters()))
+    assert ema.updates == 0
+
+
+def test_names_tell_weights_of_one_shape_apart(path):
+    model = initialised(lambda: nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
+    ema, weights = dc.EMA(model), [model[0].weight, model[1].weight]
+    checkpoints.save_run(path, model, ema, OPTIMIZERS["AdamW"](weights))
+    with pytest.raises(ValueError, match=r"\['1.weight'.*\['0.weight'"):
+        checkpoints.load_run(path, model, ema, OPTIMIZERS["AdamW"](weights[::-1]))
+
+
+def test_an_average_of_another_network_is_refused_and_nothing_moves(path):
+    model, ema, optimizer = begin()
+    checkpoints.save_run(path, model, ema, optimizer)
+    model2, _, optimizer2 = begin(seed=1)
+    ema2 = dc.EMA(network(width=4))
+    before = everything(model2, ema2, optimizer2)
+    with pytest.raises(ValueError, match=r"0\.weight"):
+        checkpoints.load_run(path, model2, ema2, optimizer2)
+    assert_close(everything(model2, ema2, optimizer2), before, rtol=0, atol=0)
+
+
+def test_an_optimizer_of_another_model_or_of_lists_is_not_saved(path):
+    model, ema, _ = begin()
+    with pytest.raises(ValueError, match=r"optimizer must hold weights of model, .* \[\[3, 2\]"):
+        checkpoints.save_run(path, model, ema, OPTIMIZERS["SGD"](network().parameters()))
+    optimizer = OPTIMIZERS["SGD"](model.parameters())
+    optimizer.state[model[0].weight]["old_steps"] = [torch.zeros(3, 2)]  # as LBFGS does
+    with pytest.raises(TypeError, match="optimizer must keep tensors, got old_steps: "):
+        checkpoints.save_run(path, model, ema, optimizer)
+    assert not path.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux lists its mappings")
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("whole", [True, False], ids=["loaded", "refused"])
+def test_a_file_is_not_kept_open_or_mapped(path, kind, whole):
+    """On Windows the next save of that name would fail then."""
+    model, ema, optimizer = begin(kind)
+    advance(model, ema, optimizer, seed=1)
+    checkpoints.save_run(path, model, ema, optimizer)
+    other = begin(kind, seed=1) if whole else (network(width=4), ema, optimizer)
+    error = None
+    try:
+        checkpoints.load_run(path, *other)
+    except ValueError as refusal:
+        error = refusal  # a notebook keeps the last one, and all that its frames hold
+    assert (error is None) == whole
+    assert str(path) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+    checkpoints.save(path, model)
+    weights = network(seed=3)
+    checkpoints.load(path, weights)
+    assert str(path) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["AdamW", "fused", "momentum"])
+def test_a_run_is_saved_and_goes_on_whatever_the_default_device(path, kind):
+    model, ema, optimizer = begin(kind)
+    advance(model, ema, optimizer, seed=1)
+    optimizer.state[model[0].weight]["a number"] = 3
+    model2, ema2, optimizer2 = begin(kind, seed=1)
+    with torch.device("meta"):
+        checkpoints.save_run(path, model, ema, optimizer)
+        checkpoints.load_run(path, model2, ema2, optimizer2)
+    assert optimizer2.state[model2[0].weight].pop("a number") == 3
+    del optimizer.state[model[0].weight]["a number"]
+    found, expected = (
+        everything(*run) for run in ((model2, ema2, optimizer2), (model, ema, optimizer))
+    )
+    assert_close(found, expected, rtol=0, atol=0)

@@ -7,7 +7,10 @@ import os
 import re
 import socket
 import struct
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +92,45 @@ def assert_is_digits(images):
     assert images.note.startswith("These are scikit-learn's digits, not MNIST.")
     assert "set DIFFUSION_DATA to a folder" in images.note and "\n" not in images.note
     assert images.x.dtype == torch.uint8 and images.x.shape[1:] == (28, 28)
+
+
+def no_home(*_):
+    raise RuntimeError("Could not determine home directory.")  # as pathlib does
+
+
+def test_without_a_home_folder_there_is_no_cache_and_the_digits_come(cache, monkeypatch):
+    monkeypatch.setattr(data.pooch, "os_cache", no_home)
+    with pytest.raises(data.DataUnavailable, match="no home folder is known: set HOME"):
+        data.mnist()
+    for split in ("train", "test"):
+        assert_is_digits(data.images(split))
+
+
+def test_a_home_folder_that_is_not_known_is_named(folder, monkeypatch):
+    place = "~nosuch_user_of_this_machine/x"
+    monkeypatch.setenv("DIFFUSION_DATA", place)
+    monkeypatch.setattr(Path, "expanduser", no_home)  # as for an unknown user, on every system
+    with pytest.raises(data.DataUnavailable, match=f"The home folder of {place} is not known"):
+        data.mnist("test")
+    assert_is_digits(data.images())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows finds the home folder otherwise")
+@pytest.mark.parametrize(
+    "env", [{"HOME": ""}, {"DIFFUSION_DATA": "~nosuch_user_of_this_machine/x"}], ids=str
+)
+def test_a_whole_process_without_a_home_folder_has_digits(env, tmp_path):
+    """An empty HOME is the root folder, or none, as the version of Python has it."""
+    code = (
+        "from diffusion_core import data; data.MIRRORS = ('http://127.0.0.1:9/',)\n"
+        "data.fetch = lambda name, *_: (_ for _ in ()).throw(OSError('no network'))\n"
+        "print(data.images().source)"
+    )
+    kept = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "DIFFUSION_DATA")}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=kept | env, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "scikit-learn digits", run.stderr
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -342,3 +384,19 @@ def test_too_little_data_is_refused_at_the_call(x):
 def test_a_bad_batch_size_is_named(size, error):
     with pytest.raises(error, match="batch_size must"):
         minibatches(torch.zeros(5), size)
+
+
+def test_images_ask_neither_the_default_device_nor_dtype():
+    def every():
+        x, labels = data.digits()
+        rows = next(minibatches(x[:40], 7, generator=generator()))
+        return x, labels, rows, to_signed(rows), to_uint8(to_signed(rows))
+
+    expected = every()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            found = every()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(found, expected, rtol=0, atol=0)

@@ -283,3 +283,35 @@ def test_clouds_of_unequal_sizes_are_refused(sizes):
     clouds = [torch.randn(n, 2, generator=torch.Generator().manual_seed(n)) for n in sizes]
     with pytest.raises(ValueError, match=re.escape(f"got sizes {sizes}")):
         metrics.times_floor(metrics.energy_distance, clouds, lambda n: clouds[0])
+
+
+def test_no_metric_asks_the_default_device_or_dtype():
+    def rng():
+        return torch.Generator().manual_seed(0)
+
+    x, y, z = normal(30, 2, seed=1), normal(20, 2, seed=2), normal(8, 5)
+    one = z[:, :1].contiguous()
+
+    def every():
+        draws = rng()
+
+        def fresh(n):
+            return torch.randn(n, 2, generator=draws, dtype=torch.float64, device="cpu")
+
+        return [
+            *(distance(x, y) for distance in DISTANCES),
+            sliced_wasserstein(z, z + 1, generator=rng()),
+            sliced_wasserstein(one, one[:5] + 1),
+            *mode_coverage(x, y, 0.5),
+            *floor(energy_distance, fresh, 9, pairs=3),
+            *metrics.times_floor(energy_distance, [y], fresh),
+        ]
+
+    expected = every()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            found = every()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(found, expected, rtol=0, atol=0)

@@ -1,5 +1,7 @@
 """Tests of diffusion_core.nets: the embedding of t, the MLP for points, the U-Net for images."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from oracles import normal
 from torch.testing import assert_close
 
 from diffusion_core.nets import MLP, Classifier, UNet, timestep_embedding
+from diffusion_core.nets.weights import drawn_from
 
 T = 1000
 
@@ -324,6 +327,10 @@ def test_every_label_learns_and_the_other_weights_do_not_depend_on_classes():
         (torch.tensor([0]), r"\(2,\).*got torch.int64 \(1,\)"),
         (torch.tensor([0.0, 1.0]), "int64 or int32 .*got torch.float32"),
         (torch.tensor([False, True]), "int64 or int32 .*got torch.bool"),
+        (torch.tensor([0, 1], dtype=torch.uint8), r"int64 or int32 .*got torch.uint8 \(2,\)"),
+        (torch.tensor(3), r"int64 or int32 \(2,\), got tensor\(3\)"),
+        (3, r"int64 or int32 \(2,\), got 3$"),
+        ([0, 1], r"int64 or int32 \(2,\), got \[0, 1\]$"),
     ],
 )
 def test_a_unet_refuses_other_labels(y, named):
@@ -430,3 +437,67 @@ def test_classifier_learns_ten_pictures_by_heart(device):
             for p in net.parameters():
                 p -= 0.05 * p.grad
     assert (net(x).argmax(1) == labels).all()
+
+
+# --- what surrounds them -------------------------------------------------------------------------
+
+KINDS = {
+    "mlp": lambda: MLP(seed=3),
+    "unet": lambda: UNet(widths=(8, 16), classes=3, seed=3),
+    "classifier": lambda: Classifier(seed=3),
+}
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("ambient", ["meta", "device", "float64", "bfloat16"])
+def test_weights_follow_from_the_seed_whatever_the_default_device_and_dtype(make, ambient):
+    """They are float32 on the CPU; the defaults are as they were afterwards."""
+    expected, state = dict(make().state_dict()), torch.get_rng_state()
+    try:
+        if ambient == "device":
+            torch.set_default_device("meta")
+        elif ambient != "meta":
+            torch.set_default_dtype(getattr(torch, ambient))
+        with torch.device("meta") if ambient == "meta" else nullcontext():
+            found = dict(make().state_dict())
+            after = torch.empty(0)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert after.is_meta == (ambient in ("meta", "device"))
+    assert str(after.dtype) == f"torch.{ambient if 'float' in ambient else 'float32'}"
+    assert all(w.device.type == "cpu" for w in found.values())
+    assert_close(found, expected, rtol=0, atol=0)
+    assert_close(torch.get_rng_state(), state, rtol=0, atol=0)
+
+
+def test_the_defaults_come_back_when_a_size_is_refused():
+    try:
+        torch.set_default_dtype(torch.float64)
+        with pytest.raises(RuntimeError), drawn_from(0):
+            raise RuntimeError
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@nets
+def test_a_network_answers_alike_under_other_defaults(kind):
+    net, shape = build(kind)
+    net, (x_t, t) = wake(net), batch(shape)
+    expected = net(x_t, t)
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            found = net(x_t, t)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(found, expected, rtol=0, atol=0)
+
+
+@nets
+@pytest.mark.parametrize("t", [3, [1, 2, 3], None, torch.ones(3)], ids=str)
+def test_a_network_names_a_t_that_is_no_integer_tensor(kind, t):
+    net, shape = build(kind)
+    with pytest.raises(TypeError, match="t must be an integer tensor"):
+        net(batch(shape)[0], t)

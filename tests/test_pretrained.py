@@ -69,6 +69,18 @@ def test_each_call_returns_a_network_of_its_own(name):
     assert about and any(weight.any() for weight in again.parameters())
 
 
+@each
+def test_a_network_comes_in_float32_on_the_cpu_whatever_the_defaults(name):
+    expected = dict(pretrained.load(name)[0].state_dict())
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            found = dict(pretrained.load(name)[0].state_dict())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(found, expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", ["unknown", "", "Judge", "../assets/judge"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name):
     with pytest.raises(ValueError, match="judge") as error:
@@ -275,6 +287,20 @@ def test_an_interrupt_while_the_state_is_written_costs_one_epoch(run, monkeypatc
     run.calls.clear()
     assert_close(dict(run.go_on().state_dict()), whole, rtol=0, atol=0)
     assert run.calls["loss"] == (EPOCHS - 1) * BATCHES
+
+
+def test_a_run_takes_its_lr_from_the_options_also_when_it_goes_on(run, monkeypatch):
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def watched(self, *args):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    run(6)
+    whole = [0.01 * dc.warmup_cosine(n / (EPOCHS * BATCHES)) for n in range(EPOCHS * BATCHES)]
+    assert_close(rates, [*whole[:5], *whole[4:]], rtol=1e-9, atol=1e-12)
 
 
 def test_a_finished_run_is_not_run_again(run):

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import make_swiss_roll
 from torch.testing import assert_close
 
-from diffusion_core import available_devices
+from diffusion_core import available_devices, toys
 from diffusion_core.toys import TOY_STDS, TOYS, toy_2d, toy_centres
 
 each_toy = pytest.mark.parametrize("name", TOYS)
@@ -104,3 +104,17 @@ def test_bad_toy_arguments_are_named():
         toy_2d("moons", 5.0)
     with pytest.raises(TypeError, match=r"dtype must.*int64"):
         toy_2d("moons", 5, dtype=torch.int64)
+
+
+@each_toy
+def test_a_toy_asks_neither_the_default_device_nor_dtype(name):
+    means, drawn = toy_centres(name, 77)[0], toy_2d(name, 50, generator=generator())
+    toys._scaled_centres.cache_clear()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            again = toy_centres(name, 77)[0], toy_2d(name, 50, generator=generator())
+    finally:
+        torch.set_default_dtype(torch.float32)
+        toys._scaled_centres.cache_clear()
+    assert_close(again, (means, drawn), rtol=0, atol=0)

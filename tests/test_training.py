@@ -387,6 +387,7 @@ def test_the_average_of_halves_is_kept_in_float32(dtype):
     model.w.data.fill_(1)
     ema, whole = dc.EMA(model), dc.EMA(model.float())
     model.to(dtype).w.data.fill_(2)
+    ema.updates = whole.updates = 10**6  # the warm-up is over
     for _ in range(5000):
         ema.update(model)
         whole.update(model)
@@ -406,6 +407,16 @@ def test_the_average_of_halves_goes_on_from_what_is_put_into_the_copy():
     ema.updates = 100
     ema.update(model)
     assert ema.model.w.item() == pytest.approx((8 + model.w.item()) / 2, rel=2**-8)
+
+
+@pytest.mark.parametrize("other", [lambda: nn.Linear(1, 1), lambda: nn.Linear(2, 1)])
+def test_an_average_follows_no_other_model(other):
+    ema = dc.EMA(initialised(lambda: nn.Linear(2, 2)))
+    before = {name: value.clone() for name, value in ema.state_dict().items()}
+    with pytest.raises(ValueError, match=r"model must have weights like the average's, got .*Lin"):
+        ema.update(initialised(other))
+    assert ema.updates == 0
+    assert_close(ema.state_dict(), before, rtol=0, atol=0)
 
 
 def test_an_average_comes_back_from_its_state():
@@ -628,7 +639,9 @@ def test_a_data_loader_with_labels_serves(device):
         seen.append(batch)
         return distance(model, batch[0])
 
-    dc.train(Weight().to(device), loss, DataLoader(TensorDataset(x0, y), 4), steps=2)
+    dc.train(
+        Weight().to(device), loss, DataLoader(TensorDataset(x0, y), 4, generator=seeded()), steps=2
+    )
     for rows, batch in zip((slice(4), slice(4, 8)), seen, strict=True):
         assert_close(batch, (x0[rows].to(device), y[rows].to(device)), rtol=0, atol=0)
 
@@ -655,7 +668,7 @@ def test_other_batches_are_refused_by_what_they_are(batch, named):
 
 def test_a_batch_is_matched_with_any_kind_of_loss():
     loss = partial(dc.eps_loss, SCHEDULE)
-    with pytest.raises(TypeError, match=r"hold what loss\(eps_model.*got 2 tensors") as error:
+    with pytest.raises(TypeError, match=r"hold what loss\(model, x0\) .*got 2 tensors") as error:
         dc.train(Weight(), loss, itertools.repeat((GOOD, GOOD)), steps=1)
     assert "4 were given" in str(error.value.__cause__)
     with pytest.raises(TypeError, match=r"loss\(model, x0, y\) takes after model, got 1 tensor$"):
@@ -703,3 +716,25 @@ def test_an_optimizer_or_an_average_of_another_model_is_refused():
     with pytest.raises(ValueError, match="ema must average weights like model's, got MLP"):
         dc.train(model, distance, batches(), steps=1, ema=dc.EMA(other))
     dc.train(model, distance, batches(), steps=1, optimizer=plain(model), ema=dc.EMA(Weight()))
+
+
+def test_training_asks_neither_the_default_device_nor_dtype():
+    def run():
+        model = nets.MLP(width=8, depth=1)
+        ema, rng = dc.EMA(model), seeded()
+        loss = partial(dc.eps_loss, SCHEDULE, generator=rng)
+        x = normal(8, 2, dtype=torch.float32)
+        history = dc.train(model, loss, (x for _ in range(4)), steps=4, ema=ema)
+        return history.losses, dict(model.state_dict()), ema.state_dict()
+
+    def normal(*shape, dtype):
+        return torch.randn(shape, generator=seeded(1), dtype=dtype, device="cpu")
+
+    expected = run()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            found = run()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(found, expected, rtol=0, atol=0)

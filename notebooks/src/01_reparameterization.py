@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 · How does a gradient pass through a die?
 #
-# A network learns by gradients: how would the loss change if this number were a little larger? But a diffusion model is full of random draws, and a random draw has no slope. This lesson shows the trick that gets gradients through, and a second fact that makes diffusion cheap: many small noises are one noise.
+# A network learns by gradients: how would the loss change if this number were a little larger? But a random draw has no slope. This lesson shows how to write a draw as a mean plus a multiple of noise, so that gradients get through. A diffusion model needs that form for another reason: the noise in it is what the network learns to guess. A second fact makes diffusion cheap: many small noises are one noise.
 #
 # **At the end you can**
 # - draw from a Gaussian so that gradients reach its mean and its variance;
@@ -9,7 +9,7 @@
 # - merge independent noises into one, and say why variances add and standard deviations do not;
 # - recognise a wrong noise by its mean and its variance.
 #
-# **You need** PyTorch tensors and autograd (`backward`, `torch.autograd.grad`), and the mean and the variance of a random number. **Time**: about 45 minutes. In the code, `dc` is the package of this course, `lab` draws its figures and checks your answers, and `rng` is the source of chance; its seed is fixed, so the numbers repeat.
+# **You need** PyTorch tensors and autograd (`backward`, `torch.autograd.grad`), and the mean and the variance of a random number. **Time**: about 75 minutes. In the code, `dc` is the package of this course, `lab` draws its figures and checks your answers, and `rng` is the source of chance; its seed is fixed, so the numbers repeat.
 
 # %%
 import math

@@ -9,7 +9,7 @@
 # - say why small steps back are nearly Gaussian, and where they never are;
 # - write the mean of the step back by the noise, which is the form that a network learns.
 #
-# **You need** lesson 02. **Time**: about 50 minutes.
+# **You need** lesson 02. **Time**: about 105 minutes.
 
 # %%
 import math

@@ -5,11 +5,11 @@
 #
 # **At the end you can**
 # - say what the network is asked, and what the best possible answer is;
-# - write the training loop (Algorithm 1) and the sampler (Algorithm 2) from memory;
+# - read the training loop (Algorithm 1) and the sampler (Algorithm 2), and say what each line is for;
 # - measure how good samples are, in multiples of what chance alone gives;
 # - recognise two common mistakes by what they do to the samples.
 #
-# **You need** lesson 02, lesson 03 for why formula (8) holds, and PyTorch modules and optimizers. **Time**: about 45 minutes.
+# **You need** lesson 02, lesson 03 for why formula (8) holds, and PyTorch modules and optimizers. **Time**: about 70 minutes.
 
 # %%
 import warnings

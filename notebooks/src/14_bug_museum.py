@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 14 · What is wrong with this code?
 #
-# Code for diffusion models rarely fails with an error. It runs, the loss falls, pictures come out, and they are a little worse than they should be. This museum shows twelve mistakes of that kind. Each was published, in code from which people learned. You find each one out with an instrument, give it its name, and mend it.
+# Code for diffusion models rarely fails with an error. It runs, the loss falls, pictures come out, and they are a little worse than they should be. This museum shows twelve mistakes of that kind. You find each one out with an instrument, give it its name, and mend it.
 #
 # **At the end you can**
-# - choose an instrument that shows whether a schedule, a training step, a sampler or a likelihood is right;
+# - use an instrument that shows whether a schedule, a training step, a sampler or a likelihood is right;
 # - read a number together with the range in which it must lie;
 # - recognise twelve mistakes in code, and mend them;
 # - say why an instrument may see nothing although the mistake is there.
@@ -64,7 +64,7 @@ for ax in axes[1:]:
 lab.show(fig, "Four clouds of nine modes each: real data, a right sampler and two wrong ones.")
 
 # %% [markdown]
-# C is real data. The modes of B, made by the right sampler, are narrower than the real ones, since 50 steps with the posterior's variance are coarse for modes so narrow. B is right; A and D are exhibits 8 and 7. The eye cannot tell these three apart. Can the energy distance of lesson 05, as a multiple of its floor?
+# C is real data. The modes of B, made by the right sampler, are the narrowest of all: 50 steps with the posterior's variance are coarse for modes so narrow (lesson 04, section 11). B is right; A and D are exhibits 8 and 7. So a look at the widths does not find the wrong ones. Can the energy distance of lesson 05, as a multiple of its floor?
 
 # %%
 for name in "ABD":
@@ -74,7 +74,7 @@ for name in "ABD":
     assert score.mean < 2
 
 # %% [markdown]
-# All three are about as good as real data, as far as this number sees. The mistakes are there all the same, and with a network in the place of the perfect guide they do harm. So we must measure where a mistake acts, and not only at the end.
+# All three are below twice the floor, the right one as well as the wrong: this number does not tell them apart. The mistakes are there all the same, and with a network in the place of the perfect guide they do harm. So we must measure where a mistake acts, and not only at the end.
 #
 # ## 2. How a visit goes
 #
