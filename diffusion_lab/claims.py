@@ -49,8 +49,16 @@ def claim(
         state = f"{'holds' if holds else 'does not hold here'}: {_rounded(value, words, bound)}"
     said = f"{quantity}: {words} {bound:g} [{state}]"
     print(said)
-    if not (holds or why_not) and os.environ.get(CLAIMS) == "strict":
+    if not (holds or why_not) and _strict():
         raise AssertionError(said)
+
+
+def _strict() -> bool:
+    """Return whether DIFFUSION_CLAIMS=strict; refuse any other word, which would be overlooked."""
+    word = os.environ.get(CLAIMS, "")
+    if word not in ("", "strict"):
+        raise ValueError(f"{CLAIMS} must be strict or not set, got {word!r}")
+    return word == "strict"
 
 
 def _why_not(history: History | None, digits: Images | None) -> str:

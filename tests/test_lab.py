@@ -193,6 +193,15 @@ def strict(request, monkeypatch):
     return request.param == "strict"
 
 
+def test_another_word_than_strict_is_refused(monkeypatch):
+    monkeypatch.delenv("DIFFUSION_SHORT_RUN", raising=False)
+    monkeypatch.setenv("DIFFUSION_CLAIMS", "Strict")
+    with pytest.raises(
+        ValueError, match="DIFFUSION_CLAIMS must be strict or not set, got 'Strict'"
+    ):
+        lab.claim("share", 1.0, below=0.5)
+
+
 @pytest.mark.parametrize("arguments, line", CLAIMS.values(), ids=CLAIMS)
 def test_a_claim_says_whether_it_holds(arguments, line, strict, capsys):
     number, options = arguments

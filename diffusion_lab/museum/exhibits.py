@@ -1,6 +1,6 @@
 """The twelve exhibits of lesson 14: short functions, each with one mistake. Do not import them.
 
-Each mistake was published, in code that people learned from. Nothing here raises an error or a
+Each mistake is of a kind seen in published teaching code. Nothing here raises an error or a
 warning by itself, and every docstring says what the function ought to do.
 """
 

@@ -521,7 +521,7 @@ lab.claim("share that is the digit asked for, the shipped network's", obeyed[1],
 #
 # A model that gives a picture the probability $p(x_0)$ can pack it into a file of about $-\log_2 p(x_0)$ bits. We cannot compute $p(x_0)$. Lesson 04 computes a number that is never below $-\log p(x_0)$, called −ELBO. (If you have not read it, take the next sentences on trust, and look at the figure.) It is a sum with one term for each step, and the list of the terms is the *ledger*. The term $L_{t-1}$ says how far the network's step from $t$ to $t-1$ is from the best step, which knows $x_0$. The last step, from $t = 1$ to 0, must name a grey level from 0 to 255: a *decoder* gives each level a probability. Divided by $784\ln 2$, −ELBO is in bits per pixel.
 #
-# This is a question about all digits, so the network gets no label here. All 1000 terms for many pictures would take minutes. So we compute them for 8 pictures only, see which $t$ matter most, and for the others draw only four $t$ each, more often where the terms are large. Dividing by the probability of the draw keeps the mean right (*importance sampling*).
+# This is a question about all digits, so the network gets no label here. The variances of its steps are the posterior's, the default. All 1000 terms for many pictures would take minutes. So we compute them for 8 pictures only, see which $t$ matter most, and for the others draw only four $t$ each, more often where the terms are large. Dividing by the probability of the draw keeps the mean right (*importance sampling*).
 
 # %%
 eight, many = test_digits[:8].to(device), test_digits[-300:].to(device)
