@@ -29,13 +29,29 @@ class _TimeUp(BaseException):
 def call(function: Callable, case: tuple) -> object:
     """Return what a function returns, or a Stopped that says why it did not."""
     try:
-        with _time_limit():
+        with _settings_kept(), _time_limit():
             return function(*case)
     except _TimeUp as limit:
         return Stopped("endless", f"Your function was still running after {limit}")
     except (Exception, SystemExit) as error:  # the learner's own mistake is the answer
         cause, first = type(error).__name__, f"{error}".split("\n")[0].rstrip(".")
         return Stopped(cause, f"Your function stopped with {cause}: {first}.")
+
+
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Put torch's settings back that a function may leave changed: the next cell needs them."""
+    grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)
 
 
 def mapped(change: Callable[[Tensor], Tensor], value: object) -> object:

@@ -92,7 +92,7 @@ class Pixels(PcolorImage):
 
     def set_data(self, pixels: np.ndarray | Tensor) -> None:
         """Replace the pixels (H, W)."""
-        pixels = np.asarray(pixels)
+        pixels = np.asarray(pixels.detach().cpu().float() if isinstance(pixels, Tensor) else pixels)
         height, width = pixels.shape
         super().set_data(np.arange(width + 1) - 0.5, np.arange(height + 1) - 0.5, pixels)
 
@@ -114,7 +114,7 @@ def draw_points(
     ax: Axes, x: Tensor, *, color: str = BLUE, limit: float = 3.2, title: str = ""
 ) -> Artist:
     """Draw points (N, 2) on square axes from -limit to limit; return the artist."""
-    x = x.detach().cpu()
+    x = x.detach().cpu().double()
     (artist,) = ax.plot(x[:, 0], x[:, 1], "o", ms=2, mew=0, color=color, alpha=0.6)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
     ax.set(xlabel="first coordinate", ylabel="second coordinate")

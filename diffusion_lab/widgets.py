@@ -74,9 +74,13 @@ class Explorer(ipywidgets.VBox):
         try:
             with torch.no_grad():
                 sentence = self.update(**values)
+            if not isinstance(sentence, str):
+                raise TypeError(f"update must return a sentence, got {type(sentence).__name__}")
             self._draw()
         except Exception as error:  # shown to the learner, in the widget: see the class docstring
-            self._say(f"This picture could not be drawn: {type(error).__name__}: {error}")
+            said = f"This picture could not be drawn: {type(error).__name__}: {error}"
+            self.sentence = self.sentence or said  # the last good one stays with its picture
+            self._say(said)
             return
         self.sentence = sentence
         source = base64.b64encode(self.png).decode()
@@ -102,9 +106,9 @@ class Explorer(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **options) -> dict:
         """Add the picture and the sentence to the live view: for GitHub, print and the tests."""
-        bundle = super()._repr_mimebundle_(**options)
+        bundle = {**super()._repr_mimebundle_(**options), "text/plain": self.sentence}
         picture = base64.b64encode(self.png).decode()
-        return {**bundle, "image/png": picture, "text/plain": self.sentence}
+        return {**bundle, "image/png": picture} if picture else bundle
 
 
 # Decoded before it is shown and of known size: a drag shows no blank frame, and nothing jumps.

@@ -2,14 +2,18 @@
 
 A lesson that is not in work/ yet is copied. One that was not touched since follows the course.
 One that was changed is left alone; if the course has a newer version, that is laid beside it as
-NAME.new.ipynb.
+NAME.new.ipynb, or NAME.new2.ipynb where that was changed, too. What cannot be read counts as
+changed.
 """
 
 import argparse
 import hashlib
+import itertools
 import json
+import os
 import re
-import shutil
+import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,50 +25,111 @@ OLD_IMPORT = re.compile(
 )
 
 
-def code_cells(path: Path) -> list[str]:
-    """Return the source of each code cell."""
-    cells = json.loads(path.read_text("utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+def cells_of(path: Path) -> list[dict] | None:
+    """Return the cells of a lesson, or None where the file cannot be read as one."""
+    try:
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        return [{**cell, "source": "".join(cell["source"])} for cell in cells]
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # empty, cut off, a BOM, a merge conflict ...
+        return None
 
 
-def digest(path: Path) -> str:
+def digest(path: Path) -> str | None:
     """Return the hash of a lesson's cells without their outputs: running it changes nothing."""
-    cells = json.loads(path.read_text("utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells]
-    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+    cells = cells_of(path)
+    if cells is None:
+        return None
+    written = [[c.get("cell_type"), c["source"], c.get("attachments", {})] for c in cells]
+    return hashlib.sha256(json.dumps(written).encode()).hexdigest()
+
+
+def put(content: bytes, path: Path) -> None:
+    """Write a file whole or not at all, with the mode of any new file."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".copying-") as folder:
+        new = Path(folder, path.name)
+        new.write_bytes(content)
+        os.replace(new, path)
+
+
+class Record:
+    """The hash of each file as it was copied, in .copied.json: what differs now was changed."""
+
+    def __init__(self, work: Path) -> None:
+        self.path, self.copied = work / ".copied.json", {}
+        try:
+            found = json.loads(self.path.read_text("utf-8"))
+        except (OSError, ValueError):  # none yet, or none that can be read: then all was changed
+            found = {}
+        self.copied = found if isinstance(found, dict) else {}
+
+    def untouched(self, path: Path) -> bool:
+        """Say whether a file is still as it was copied."""
+        found = digest(path)
+        return found is not None and found == self.copied.get(path.name)
+
+    def copy(self, lesson: Path, path: Path) -> None:
+        """Copy a lesson's content, not its mode, and note its hash at once."""
+        put(lesson.read_bytes(), path)
+        self.copied[path.name] = digest(lesson)
+        put(json.dumps(self.copied, indent=1).encode(), self.path)
 
 
 def update(lessons: Path, work: Path) -> list[str]:
-    """Bring work/ up to date; return one line for each lesson that was copied or laid beside."""
+    """Bring work/ up to date; return a line for each lesson copied, laid beside, or unreadable."""
     work.mkdir(exist_ok=True)
-    record = work / ".copied.json"
-    copied = json.loads(record.read_text("utf-8")) if record.exists() else {}
-    said = []
+    record, said = Record(work), []
     for lesson in sorted(lessons.glob("[0-9]*.ipynb")):
-        mine, new = work / lesson.name, digest(lesson)
-        if not mine.exists() or digest(mine) == copied.get(lesson.name) != new:
-            shutil.copy(lesson, mine)
-            copied[lesson.name] = new
-            said.append(f"{mine.name}: copied")
-        elif copied.get(lesson.name) != new:
-            beside = mine.with_suffix(".new.ipynb")
-            if not beside.exists() or digest(beside) != new:
-                shutil.copy(lesson, beside)
-                said.append(f"{mine.name}: yours is kept; the newer one is {beside.name}")
-    record.write_text(json.dumps(copied, indent=1), "utf-8")
+        try:
+            said += update_one(lesson, work / lesson.name, record)
+        except OSError as error:
+            said.append(f"{lesson.name}: could not be copied ({error})")
     return said
+
+
+def update_one(lesson: Path, mine: Path, record: Record) -> list[str]:
+    """Bring one lesson up to date, and never overwrite what was changed."""
+    new = digest(lesson)
+    if new is None:
+        return [f"{lesson.name}: the course's own file cannot be read"]
+    if not os.path.lexists(mine) or (record.untouched(mine) and digest(mine) != new):
+        record.copy(lesson, mine)
+        return [f"{mine.name}: copied"]
+    if cells_of(mine) is None:
+        return [f"{mine.name}: cannot be read, and is left as it is; rename it to get a new copy"]
+    if new in (digest(mine), record.copied.get(mine.name)):
+        return []
+    for number in itertools.chain([""], itertools.count(2)):
+        beside = mine.with_suffix(f".new{number}.ipynb")
+        if digest(beside) == new:
+            return []
+        if not os.path.lexists(beside) or record.untouched(beside):
+            record.copy(lesson, beside)
+            return [f"{mine.name}: yours is kept; the newer one is {beside.name}"]
 
 
 def with_old_imports(work: Path) -> list[str]:
     """Return the names of the lessons in work/ that still import lab from diffusion_core."""
-    lessons = sorted(work.glob("[0-9]*.ipynb"))
-    return [lesson.name for lesson in lessons if any(map(OLD_IMPORT.search, code_cells(lesson)))]
+    lessons = {path.name: cells_of(path) or [] for path in sorted(work.glob("[0-9]*.ipynb"))}
+    return [
+        name
+        for name, cells in lessons.items()
+        if any(c.get("cell_type") == "code" and OLD_IMPORT.search(c["source"]) for c in cells)
+    ]
 
 
 def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
+    if hasattr(
+        sys.stdout, "reconfigure"
+    ):  # a console that knows few letters prints others as codes
+        sys.stdout.reconfigure(errors="backslashreplace")
     for line in update(ROOT / "notebooks", ROOT / "work"):
         print(line)
     if old := with_old_imports(ROOT / "work"):

@@ -131,9 +131,7 @@ def test_row_12_log_p_is_at_least_the_elbo_by_exactly_the_kl_of_the_rest(table, 
 def test_row_12_the_mean_elbo_is_at_most_the_mean_log_q_of_the_data(table, data):
     x0 = data.sample(4000, generator=seeded(1))
     eps_model = dc.mixture_eps_model(S, data)
-    below = data.log_prob(x0) + total(
-        terms_of(x0, eps_model, variances=getattr(S, table))
-    )
+    below = data.log_prob(x0) + total(terms_of(x0, eps_model, variances=getattr(S, table)))
     assert below.mean() > 3 * below.std() / math.sqrt(len(below))
 
 

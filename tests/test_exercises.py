@@ -381,3 +381,22 @@ def test_hints_come_one_at_a_time_and_end(shown):
 def test_an_exercise_that_does_not_exist(name):
     with pytest.raises(ValueError, match=f"no exercise '{name}'"):
         lab.check(name, double)
+
+
+def test_settings_that_an_answer_leaves_changed_are_put_back():
+    settings = (torch.is_grad_enabled, torch.get_default_dtype, torch.get_num_threads)
+    before = [setting() for setting in settings]
+
+    def careless(x, t):
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.bfloat16)
+        torch.set_num_threads(before[2] + 1)
+        torch.set_default_device("meta")
+        raise KeyError(x)
+
+    assert calling.call(careless, (torch.ones(1), 1)).cause == "KeyError"
+    assert [setting() for setting in settings] == before
+    try:
+        assert torch.ones(1).device.type == "cpu"
+    finally:
+        torch.set_default_device(None)

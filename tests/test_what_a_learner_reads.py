@@ -563,3 +563,13 @@ def test_a_figure_is_shown_as_a_picture_with_its_sentence(monkeypatch):
     ((data, options),) = shown
     assert data["text/plain"] == "A line rises." and re.match("iVBORw0KGgo", data["image/png"])
     assert options == {"metadata": {"image/png": {"alt": "A line rises."}}, "raw": True}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_halves_and_tensors_that_ask_for_gradients_are_drawn(dtype):
+    _, (ax,) = lab.figure()
+    x = torch.ones(3, 2, dtype=dtype, requires_grad=True)
+    assert lab.draw_points(ax, x).get_xdata().tolist() == [1, 1, 1]
+    pixels = lab.draw_pixels(ax, x)
+    pixels.set_data(0 * x)
+    assert pixels.get_array().shape == (3, 2)

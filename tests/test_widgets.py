@@ -57,6 +57,23 @@ def test_an_error_in_drawing_is_shown_and_the_next_move_draws_again():
     assert ERROR not in view.value and "height 2." in view.value
 
 
+def fails(height):
+    raise ValueError("no picture")
+
+
+@pytest.mark.parametrize(
+    "update, why", [(fails, "ValueError: no picture"), (lambda height: None, "got NoneType")]
+)
+def test_a_first_update_that_fails_is_told_in_its_place_and_saves_no_broken_picture(update, why):
+    widget = explorer(update)
+    assert ERROR in widget.children[-1].value and why in widget.children[-1].value
+    bundle = widget._repr_mimebundle_()
+    assert "image/png" not in bundle and why in bundle["text/plain"]
+    widget.update = lambda height: f"height {height}."
+    widget.controls["height"].value = 2
+    assert "image/png" in widget._repr_mimebundle_() and ERROR not in widget.children[-1].value
+
+
 def test_the_png_is_what_the_canvas_holds():
     widget = explorer()
     picture = Image.open(io.BytesIO(widget.png))
