@@ -48,7 +48,7 @@ lab: .venv/.installed-lab ## open JupyterLab at the first lesson, in your own co
 
 test: unit lessons ## run every test: unit, then lessons
 
-unit: setup ## run the unit tests (a minute)
+unit: setup ## run the unit tests (three minutes)
 	$(PY) -m pytest tests
 
 lessons: setup ## run every lesson: in full, then briefly offline, then solved; print minutes
