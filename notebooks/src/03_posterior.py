@@ -450,9 +450,7 @@ print("(9) = Bayes' rule with the whole data set, on the grid, for every t from 
 # %%
 mixtures = {name: dc.mixture(points[:, None]) for name, points in data_sets.items()}
 back = dc.mixture_reverse(schedule, mixtures["B"], torch.tensor([0.1]), 3)
-torch.testing.assert_close(
-    back.log_prob(grid[:, None]).exp(), reverse["B"], rtol=1e-9, atol=1e-12
-)
+torch.testing.assert_close(back.log_prob(grid[:, None]).exp(), reverse["B"], rtol=1e-9, atol=1e-12)
 print("data point   share   mean of its hump")
 for point, share, mean in zip(data_sets["B"], back.weights, back.means[:, 0], strict=True):
     print(f"{point:10.1f}   {share:.4f}   {mean:.4f}")
