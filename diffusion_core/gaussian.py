@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_data, check_like, number
+from .checks import check_alike, check_data, check_like, number
 
 
 def standard_normal(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -42,7 +42,7 @@ class Gaussian(NamedTuple):
         log p = -[(x - mean)^2 / var + ln(2 pi var)] / 2. Shape: that of x.
         Raises ValueError where var is not positive: a point mass has no density.
         """
-        check_data("x", x)
+        check_alike(x=x)
         mean = self.mean.expand(x.shape) if _fits(self.mean, x) else self.mean
         check_like("x", x, "mean", mean)
         _check_positive("var", self.var)

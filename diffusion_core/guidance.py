@@ -44,6 +44,6 @@ def drop_labels(
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share must be in [0, 1], got {share}")
-    device = y.device if generator is None else generator.device
+    device = (generator or y).device
     draws = torch.rand(len(y), generator=generator, dtype=torch.float32, device=device)
     return y.masked_fill(draws.to(y.device) < share, null_label)

@@ -26,16 +26,14 @@ OLD_IMPORT = re.compile(
 
 
 def cells_of(path: Path) -> list[dict] | None:
-    """Return the cells of a lesson, or None where the file cannot be read as one."""
+    """Return the cells of a lesson, or None where the file cannot be read as one.
+
+    It may be empty or cut off, begin with a BOM, hold a merge conflict or another format.
+    """
     try:
         cells = json.loads(path.read_text("utf-8"))["cells"]
         return [{**cell, "source": "".join(cell["source"])} for cell in cells]
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # empty, cut off, a BOM, a merge conflict ...
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -60,22 +58,21 @@ class Record:
     """The hash of each file as it was copied, in .copied.json: what differs now was changed."""
 
     def __init__(self, work: Path) -> None:
-        self.path, self.copied = work / ".copied.json", {}
+        self.path = work / ".copied.json"
         try:
             found = json.loads(self.path.read_text("utf-8"))
         except (OSError, ValueError):  # none yet, or none that can be read: then all was changed
             found = {}
         self.copied = found if isinstance(found, dict) else {}
 
-    def untouched(self, path: Path) -> bool:
-        """Say whether a file is still as it was copied."""
-        found = digest(path)
+    def untouched(self, path: Path, found: str | None) -> bool:
+        """Say whether a file, whose hash was found, is still as it was copied."""
         return found is not None and found == self.copied.get(path.name)
 
-    def copy(self, lesson: Path, path: Path) -> None:
+    def copy(self, lesson: Path, path: Path, new: str) -> None:
         """Copy a lesson's content, not its mode, and note its hash at once."""
         put(lesson.read_bytes(), path)
-        self.copied[path.name] = digest(lesson)
+        self.copied[path.name] = new
         put(json.dumps(self.copied, indent=1).encode(), self.path)
 
 
@@ -93,22 +90,22 @@ def update(lessons: Path, work: Path) -> list[str]:
 
 def update_one(lesson: Path, mine: Path, record: Record) -> list[str]:
     """Bring one lesson up to date, and never overwrite what was changed."""
-    new = digest(lesson)
+    new, found = digest(lesson), digest(mine)
     if new is None:
         return [f"{lesson.name}: the course's own file cannot be read"]
-    if not os.path.lexists(mine) or (record.untouched(mine) and digest(mine) != new):
-        record.copy(lesson, mine)
+    if not os.path.lexists(mine) or (record.untouched(mine, found) and found != new):
+        record.copy(lesson, mine, new)
         return [f"{mine.name}: copied"]
-    if cells_of(mine) is None:
+    if found is None:
         return [f"{mine.name}: cannot be read, and is left as it is; rename it to get a new copy"]
-    if new in (digest(mine), record.copied.get(mine.name)):
+    if new in (found, record.copied.get(mine.name)):
         return []
     for number in itertools.chain([""], itertools.count(2)):
         beside = mine.with_suffix(f".new{number}.ipynb")
-        if digest(beside) == new:
+        if (there := digest(beside)) == new:
             return []
-        if not os.path.lexists(beside) or record.untouched(beside):
-            record.copy(lesson, beside)
+        if not os.path.lexists(beside) or record.untouched(beside, there):
+            record.copy(lesson, beside, new)
             return [f"{mine.name}: yours is kept; the newer one is {beside.name}"]
 
 
@@ -126,9 +123,7 @@ def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    if hasattr(
-        sys.stdout, "reconfigure"
-    ):  # a console that knows few letters prints others as codes
+    if hasattr(sys.stdout, "reconfigure"):  # for a console that knows few letters
         sys.stdout.reconfigure(errors="backslashreplace")
     for line in update(ROOT / "notebooks", ROOT / "work"):
         print(line)

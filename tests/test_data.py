@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from oracles import other_defaults
 from sklearn.datasets import load_digits
 from test_download import mirror, names, send, status
 from torch.testing import assert_close
@@ -393,10 +394,6 @@ def test_images_ask_neither_the_default_device_nor_dtype():
         return x, labels, rows, to_signed(rows), to_uint8(to_signed(rows))
 
     expected = every()
-    try:
-        torch.set_default_dtype(torch.float64)
-        with torch.device("meta"):
-            found = every()
-    finally:
-        torch.set_default_dtype(torch.float32)
+    with other_defaults():
+        found = every()
     assert_close(found, expected, rtol=0, atol=0)

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles import normal
+from oracles import normal, other_defaults
 from torch.testing import assert_close
 
 from diffusion_core.nets import MLP, Classifier, UNet, timestep_embedding
@@ -486,12 +486,8 @@ def test_a_network_answers_alike_under_other_defaults(kind):
     net, shape = build(kind)
     net, (x_t, t) = wake(net), batch(shape)
     expected = net(x_t, t)
-    try:
-        torch.set_default_dtype(torch.float64)
-        with torch.device("meta"):
-            found = net(x_t, t)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    with other_defaults():
+        found = net(x_t, t)
     assert_close(found, expected, rtol=0, atol=0)
 
 

@@ -10,7 +10,7 @@ import pooch
 import pytest
 import torch
 import train_mnist
-from oracles import normal, seeded
+from oracles import normal, other_defaults, seeded
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
@@ -72,12 +72,8 @@ def test_each_call_returns_a_network_of_its_own(name):
 @each
 def test_a_network_comes_in_float32_on_the_cpu_whatever_the_defaults(name):
     expected = dict(pretrained.load(name)[0].state_dict())
-    try:
-        torch.set_default_dtype(torch.float64)
-        with torch.device("meta"):
-            found = dict(pretrained.load(name)[0].state_dict())
-    finally:
-        torch.set_default_dtype(torch.float32)
+    with other_defaults():
+        found = dict(pretrained.load(name)[0].state_dict())
     assert_close(found, expected, rtol=0, atol=0)
 
 

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from oracles import other_defaults
 from sklearn.datasets import make_swiss_roll
 from torch.testing import assert_close
 
@@ -111,10 +112,8 @@ def test_a_toy_asks_neither_the_default_device_nor_dtype(name):
     means, drawn = toy_centres(name, 77)[0], toy_2d(name, 50, generator=generator())
     toys._scaled_centres.cache_clear()
     try:
-        torch.set_default_dtype(torch.float64)
-        with torch.device("meta"):
+        with other_defaults():
             again = toy_centres(name, 77)[0], toy_2d(name, 50, generator=generator())
     finally:
-        torch.set_default_dtype(torch.float32)
         toys._scaled_centres.cache_clear()
     assert_close(again, (means, drawn), rtol=0, atol=0)

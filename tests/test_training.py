@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from oracles import assert_mean, initialised, normal, seeded
+from oracles import assert_mean, initialised, normal, other_defaults, seeded
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
@@ -731,10 +731,6 @@ def test_training_asks_neither_the_default_device_nor_dtype():
         return torch.randn(shape, generator=seeded(1), dtype=dtype, device="cpu")
 
     expected = run()
-    try:
-        torch.set_default_dtype(torch.float64)
-        with torch.device("meta"):
-            found = run()
-    finally:
-        torch.set_default_dtype(torch.float32)
+    with other_defaults():
+        found = run()
     assert_close(found, expected, rtol=0, atol=0)

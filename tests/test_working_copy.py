@@ -122,10 +122,10 @@ def test_what_was_copied_is_recorded_before_the_next_lesson(folders, monkeypatch
     lessons, work = folders
     whole = working_copy.Record.copy
 
-    def copy(self, lesson, path):
+    def copy(self, lesson, path, new):
         if lesson.name == "02_b.ipynb":
             raise OSError("the disk is full")
-        whole(self, lesson, path)
+        whole(self, lesson, path, new)
 
     monkeypatch.setattr(working_copy.Record, "copy", copy)
     assert "the disk is full" in working_copy.update(lessons, work)[1]
