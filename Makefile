@@ -18,7 +18,7 @@ export MALLOC_TRIM_THRESHOLD_ = 2147483647
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lab test unit lessons browser build lint core bench plant train-judge train-mnist clean
+.PHONY: help setup lab test unit lessons browser build lint core bench plant train-judge train-mnist train-bits clean
 .PHONY: .venv .venv/.installed-lab .venv/.installed-test
 
 help: ## list the commands
@@ -80,6 +80,9 @@ train-judge: .venv/.installed-lab ## train the judge of digits (some minutes), t
 
 train-mnist: .venv/.installed-lab ## train the digits that come with the course (half an hour on two cores); goes on where it stopped
 	$(PY) scripts/train_mnist.py
+
+train-bits: .venv/.installed-lab ## train a network for the fewest bits per pixel (two hours on one core); goes on where it stopped
+	$(PY) scripts/train_bits.py
 
 clean: ## remove .venv and caches
 	rm -rf .venv build .pytest_cache .ruff_cache *.egg-info

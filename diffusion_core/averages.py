@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from .checks import check_count, check_kinds, kind, require
+
 HALVES = (torch.float16, torch.bfloat16)  # too coarse for the small steps of an average
 
 
@@ -17,8 +19,8 @@ class EMA:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay}")
+        check_kinds(model=model)
+        require(isinstance(decay, int | float) and 0 <= decay < 1, "decay", "be in [0, 1)", decay)
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
@@ -29,8 +31,10 @@ class EMA:
     def update(self, model: nn.Module) -> None:
         """Move the average one step towards the model's present weights; copy its buffers.
 
-        Raises ValueError where the model's weights are not like the average's.
+        The average keeps its dtypes. Raises ValueError where the model's weights are not like
+        the average's.
         """
+        check_kinds(model=model)
         kept = self._averages()
         if [w.shape for w in model.parameters()] != [a.shape for a in kept.values()]:
             given = f"those of another, {type(model).__name__}"
@@ -49,7 +53,12 @@ class EMA:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
-        """Go on from what state_dict returned after so many updates."""
+        """Go on from what state_dict returned after so many updates.
+
+        Raises ValueError where names, shapes or dtypes differ from the present ones.
+        """
+        check_count("updates", updates, lowest=0)
+        check_state("state", state, self.state_dict())
         self.model.load_state_dict(state)
         self._round({name: state[name].to(w.device, w.dtype) for name, w in self._exact.items()})
         self.updates = updates
@@ -70,3 +79,14 @@ class EMA:
             if name in self._exact:
                 self._exact[name] = averages[name]
                 weight.copy_(averages[name])
+
+
+def check_state(name: str, state: dict[str, Tensor], present: dict[str, Tensor]) -> None:
+    """Refuse tensors whose names, shapes or dtypes differ from those of the present ones."""
+    if not (isinstance(state, dict) and all(isinstance(w, Tensor) for w in state.values())):
+        raise TypeError(f"{name} must be a dict of torch.Tensor, got {kind(state)}")
+    wanted, found = ({n: (w.shape, w.dtype) for n, w in d.items()} for d in (present, state))
+    if wanted != found:
+        names = sorted(n for n in wanted | found if wanted.get(n) != found.get(n))
+        given = f"others: {names[:5]}"
+        raise ValueError(f"{name} must have the names, shapes and dtypes of now, got {given}")

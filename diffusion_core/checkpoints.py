@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .averages import EMA
-from .checks import kind
+from .checks import check_kinds, kind
 
 COMPILED = "_orig_mod."  # what torch.compile puts before the names of a network's weights
 MAKE_MOMENTS = ("amsgrad", "centered", "momentum")  # options that give an optimizer more of them
@@ -24,15 +24,31 @@ def save(path: str | Path, model: nn.Module, *, dtype: torch.dtype | None = None
     The file appears under its name only when it is complete, so an interrupt leaves the old one.
     Raises TypeError where `about` cannot be written as JSON.
     """
-    path = Path(path)
-    weights = {
-        name: tensor.to(dtype if tensor.is_floating_point() else None).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    _write(path, weights, about=json.dumps(about))
+    path = _path(path)
+    check_kinds(model=model)
+    if not (dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point)):
+        raise TypeError(f"dtype must be a floating-point dtype or None, got {kind(dtype)}")
+    state = model.state_dict()
+    weights = {n: w.to(dtype if w.is_floating_point() else None) for n, w in state.items()}
+    _write(path, weights, about=_json(about))
+
+
+def _path(path: str | Path) -> Path:
+    if not (isinstance(path, str | os.PathLike) and Path(path).name):
+        raise TypeError(f"path must be that of a file, got {path!r:.60}")
+    return Path(path)
+
+
+def _json(about: dict) -> str:
+    try:
+        return json.dumps(about)
+    except TypeError as error:
+        raise TypeError(f"about must hold what JSON can hold, got {error}") from error
 
 
 def _write(path: Path, weights: dict, **texts: str) -> None:
+    """Write the tensors, a copy of each: two names may stand for one, as in tied weights."""
+    weights = {n: w.clone(memory_format=torch.contiguous_format) for n, w in weights.items()}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         part = Path(folder) / path.name
         part.touch()
@@ -45,9 +61,11 @@ def _write(path: Path, weights: dict, **texts: str) -> None:
 def load(path: str | Path, model: nn.Module) -> dict:
     """Fill a model with the weights of a file and return what was written about them.
 
+    Numbers are cast to the model's dtypes, so that those that `save` rounded fit.
     Raises ValueError, naming the file, where it is none of weights or not whole, or where names
     or shapes differ from the model's.
     """
+    check_kinds(model=model)
     weights, texts = _read(path)
     _check_fits(path, model.state_dict(), weights)
     model.load_state_dict(weights)
@@ -56,7 +74,7 @@ def load(path: str | Path, model: nn.Module) -> dict:
 
 def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, dict]]:
     """Return the tensors and texts of a file, as copies: the file isn't kept open or mapped."""
-    Path(path).open("rb").close()  # Python's own error names the file
+    _path(path).open("rb").close()  # Python's own error names the file
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
@@ -67,15 +85,19 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, dict]]:
         raise ValueError(f"{path} must be a whole safetensors file, got {given}") from error
 
 
-def _check_fits(path: str | Path, present: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
-    wanted = {name: tuple(w.shape) for name, w in present.items()}
-    found = {name: tuple(w.shape) for name, w in weights.items()}
+def _check_fits(path: str | Path, present: dict, weights: dict, *, dtypes: bool = False) -> None:
+    wanted, found = (
+        {n: (w.dtype if dtypes else w.is_floating_point(), *w.shape) for n, w in tensors.items()}
+        for tensors in (present, weights)
+    )
     if wanted != found:
         names = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
         given = f"others: {names[:5]}"
         if any(COMPILED in name for name in names):
             given += f"; torch.compile adds {COMPILED} to names: save and load network._orig_mod"
-        raise ValueError(f"{path} must have the model's names and shapes, got {given}")
+        shapes = [{name: w.shape for name, w in tensors.items()} for tensors in (present, weights)]
+        what = "names and shapes" if shapes[0] != shapes[1] else "dtypes"
+        raise ValueError(f"{path} must have the model's {what}, got {given}")
 
 
 def save_run(
@@ -87,6 +109,8 @@ def save_run(
     Raises ValueError where the optimizer's weights are not model's, TypeError where a moment is
     neither a tensor nor a number.
     """
+    path = _path(path)
+    _check_run(model, ema, optimizer)
     tensors = {f"model.{name}": w for name, w in model.state_dict().items()}
     tensors |= {f"ema.{name}": w for name, w in ema.state_dict().items()}
     for i, moments in optimizer.state_dict()["state"].items():
@@ -95,8 +119,14 @@ def save_run(
                 raise TypeError(f"optimizer must keep tensors, got {name}: {kind(moment)}")
             tensors[f"optimizer.{i}.{name}"] = torch.as_tensor(moment, device="cpu")
     run = {"updates": ema.updates, "optimizer": _described(model, optimizer)}
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    _write(Path(path), tensors, about=json.dumps(about), run=json.dumps(run))
+    _write(path, tensors, about=_json(about), run=json.dumps(run))
+
+
+def _check_run(model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> None:
+    check_kinds(model=model)
+    for given, name, wanted in ((ema, "ema", EMA), (optimizer, "optimizer", torch.optim.Optimizer)):
+        if not isinstance(given, wanted):
+            raise TypeError(f"{name} must be of {wanted.__name__}, got {kind(given)}")
 
 
 def _described(model: nn.Module, optimizer: torch.optim.Optimizer) -> list:
@@ -122,13 +152,13 @@ def load_run(
     Raises ValueError, naming the file, and changes nothing, where it is not a run of this model
     and of such an optimizer.
     """
+    _check_run(model, ema, optimizer)
     tensors, texts = _read(path)
     if "run" not in texts:
-        given = "an older run or weights alone: train anew"
-        raise ValueError(f"{path} must be what save_run writes, got {given}")
+        raise ValueError(f"{path} must be what save_run writes, got another file: train anew")
     parts, run = _sorted(tensors), texts["run"]
-    _check_fits(path, model.state_dict(), parts["model"])
-    _check_fits(path, ema.state_dict(), parts["ema"])
+    _check_fits(path, model.state_dict(), parts["model"], dtypes=True)
+    _check_fits(path, ema.state_dict(), parts["ema"], dtypes=True)
     _check_same(path, _described(model, optimizer), run["optimizer"])
     model.load_state_dict(parts["model"])
     ema.load_state_dict(parts["ema"], run["updates"])

@@ -8,6 +8,23 @@ import torch
 from torch import Tensor
 
 INTEGERS = (int, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+PLAIN = (int, float, str, list, tuple, Tensor, type(None))  # what a message shows as it is
+
+
+def _is_floating(x: object) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point()
+
+
+def _is_network(x: object) -> bool:
+    return isinstance(x, torch.nn.Module) and not any(w.is_meta for w in x.parameters())
+
+
+KINDS = {  # of arguments by their names; others are functions
+    "schedule": (lambda x: hasattr(x, "posterior_factors"), "a NoiseSchedule"),
+    "generator": (lambda x: isinstance(x, torch.Generator | None), "a torch.Generator or None"),
+    **dict.fromkeys(("like", "table", "x"), (_is_floating, "a floating-point torch.Tensor")),
+    **dict.fromkeys(("model", "judge"), (_is_network, "a torch.nn.Module with numbers in it")),
+}
 
 
 def require(ok: bool, name: str, wanted: str, given: object) -> None:
@@ -20,21 +37,21 @@ def kind(x: object) -> str:
     """Return a value as a message shows it: plain ones as they are, others by what they are."""
     if isinstance(x, Tensor) and x.ndim:
         return f"{x.dtype} {tuple(x.shape)} on {x.device}"
-    plain = isinstance(x, int | float | str | list | tuple | Tensor | None)
-    return f"{x!r:.60}" if plain else type(x).__name__
+    return f"{x!r:.60}" if isinstance(x, PLAIN) else type(x).__name__
 
 
-def check_alike(**tensors: Tensor) -> None:
-    """Refuse what is no floating-point tensor (B, ...), or is not like the first of them."""
-    (first, like), *_ = tensors.items()
+def check_alike(*, schedule: object = ..., **tensors: Tensor) -> None:
+    """Refuse what is no floating-point tensor (B, ...), or unlike the first; what no schedule."""
+    if schedule is not ...:
+        check_kinds(schedule=schedule)
+    (first, y), *_ = tensors.items()
     for name, x in tensors.items():
-        if not (isinstance(x, Tensor) and x.is_floating_point()):
+        if not _is_floating(x):
             raise TypeError(f"{name} must be a floating-point torch.Tensor, got {kind(x)}")
-        if x is like:
-            require(x.ndim and x.numel(), name, "hold at least one example (B, ...)", x)
-        elif x.shape != like.shape or x.dtype != like.dtype or x.device != like.device:
-            error = ValueError if x.shape != like.shape else TypeError
-            raise error(f"{name} must be like {first}, {kind(like)}, got {kind(x)}")
+        if x is not y and (x.shape != y.shape or x.dtype != y.dtype or x.device != y.device):
+            error = ValueError if x.shape != y.shape else TypeError
+            raise error(f"{name} must be like {first}, {kind(y)}, got {kind(x)}")
+    require(y.ndim and y.numel(), first, "hold at least one example (B, ...)", y)
 
 
 def check_finite(result: Tensor, **inputs: Tensor) -> Tensor:
@@ -47,11 +64,11 @@ def check_finite(result: Tensor, **inputs: Tensor) -> Tensor:
 
 
 def number(x: Tensor) -> float:
-    """Return x.item(), or True under torch.func.vmap, which hides the number: checks pass."""
+    """Return x.item(), or True where none can be seen (in torch.func.vmap, on meta)."""
     try:
         return x.item()
     except RuntimeError as error:
-        if "vmap" not in str(error):
+        if not (x.is_meta or "vmap" in str(error)):
             raise
         return True
 
@@ -66,12 +83,25 @@ def numbers(name: str, values: object) -> Tensor:
         raise TypeError(f"{name} must be numbers, got {kind(values)}") from error
 
 
-def row(name: str, values: object) -> Tensor:
-    """Return a row of numbers as float64 on the CPU, without gradients."""
+def row(name: str, values: object, within: tuple[float, float] | None = None) -> Tensor:
+    """Return a row of numbers, all inside an interval, as float64 on the CPU, without gradients."""
+    if getattr(values, "is_complex", bool)() or getattr(values, "is_meta", False):
+        raise TypeError(f"{name} must be real numbers, got {kind(values)}")
     values = numbers(name, values).detach().to("cpu", torch.float64)
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"{name} must be one row for 1..T, got shape {tuple(values.shape)}")
+    if within and not ((values > within[0]) & (values < within[1])).all():
+        span = f"{values.min():.4g} to {values.max():.4g}"
+        raise ValueError(f"{name} must lie in {within}, got {span}")
     return values
+
+
+def check_numbers(low: float, high: float, ends: str = "()", **values: float) -> None:
+    """Refuse what is no number between the two; with "[" as the first end it may be the lower."""
+    for name, value in values.items():
+        ok = isinstance(value, int | float) and low <= value < high
+        ok = ok and (value != low or ends[0] == "[")
+        require(ok, name, f"be a number in {ends[0]}{low}, {high}{ends[1]}", value)
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
@@ -84,17 +114,15 @@ def without_autocast(x: Tensor) -> AbstractContextManager:
 def like_input(answer: Tensor, x_t: Tensor) -> Tensor:
     """Return what a model answered, in the dtype of x_t if it is only torch.autocast's."""
     dtype = getattr(answer, "dtype", None)
-    if dtype is x_t.dtype:
+    if dtype is x_t.dtype or not torch.is_autocast_enabled(x_t.device.type):
         return answer
-    device = x_t.device.type
-    if device == "meta" or not torch.is_autocast_enabled(device):
-        return answer
-    return answer.to(x_t.dtype) if dtype is torch.get_autocast_dtype(device) else answer
+    return answer.to(x_t.dtype) if dtype is torch.get_autocast_dtype(x_t.device.type) else answer
 
 
 def check_data(name: str, x: Tensor) -> None:
     """Refuse what is not a floating-point batch (B, ...) of finite numbers."""
     check_alike(**{name: x})
+    require(not x.is_meta, name, "hold numbers", x)
     check_finite(x, **{name: x})
 
 
@@ -106,16 +134,27 @@ def check_like(name: str, x: Tensor, like_name: str, like: Tensor) -> None:
 
 def check_t(t: Tensor | int, x: Tensor, T: int, *, lowest: int = 0) -> Tensor | int:
     """Return t as an int, or as int64 on the CPU with one number for each example of x."""
-    if getattr(t, "dtype", type(t)) not in INTEGERS:
-        raise TypeError(f"t must be an integer or an integer tensor, got {kind(t)}")
-    shape = getattr(t, "shape", ())
-    if shape and shape != x.shape[:1]:
-        raise ValueError(f"t must be one integer or have shape ({len(x)},), got {kind(t)}")
+    shape, whole = getattr(t, "shape", ()), getattr(t, "dtype", type(t)) in INTEGERS
+    if not whole or (shape and shape != x.shape[:1]):
+        error = ValueError if whole else TypeError
+        raise error(f"t must be one integer or integers {tuple(x.shape[:1])}, got {kind(t)}")
+    if getattr(t, "is_meta", False):
+        raise TypeError(f"t must hold numbers, got {kind(t)}")
     low, high = (t, t) if isinstance(t, int) else map(Tensor.item, t.aminmax())
-    if low < lowest or high > T:
-        worst = low if low < lowest else high
+    worst = low if low < lowest else high
+    if not lowest <= worst <= T:
         raise ValueError(f"t must lie in {lowest}..{T}, where 0 is clean data, got {worst}")
     return t.cpu().long() if shape else low
+
+
+def rows_at(table: Tensor, t: Tensor | int, x: Tensor, lowest: int) -> Tensor:
+    """Return rows t of a table (T+1,), finite, for each example of x; refuse what is none."""
+    check_kinds(table=table, x=x)
+    check_count("lowest", lowest, lowest=0)
+    ok = table.ndim == 1 and len(table) and not table.is_meta
+    require(ok, "table", "hold numbers (T+1,)", table)
+    rows = table[check_t(t, x, len(table) - 1, lowest=lowest)]
+    return check_finite(rows, table=rows)
 
 
 def check_count(name: str, n: int, *, lowest: int = 1) -> None:
@@ -123,3 +162,17 @@ def check_count(name: str, n: int, *, lowest: int = 1) -> None:
     if isinstance(n, bool) or not isinstance(n, int):
         raise TypeError(f"{name} must be an int, got {type(n).__name__}")
     require(n >= lowest, name, f"be at least {lowest}", n)
+
+
+def check_labels(y: Tensor) -> None:
+    """Refuse what are no integers (B,)."""
+    if not (isinstance(y, Tensor) and y.dtype in INTEGERS and y.ndim == 1):
+        raise TypeError(f"y must be a torch.Tensor (B,) of integers, got {kind(y)}")
+
+
+def check_kinds(**given: object) -> None:
+    """Refuse a schedule, a generator, a network, or else a function, that is none, by its name."""
+    for name, x in given.items():
+        fits, wanted = KINDS.get(name, (callable, "a function"))
+        if not fits(x):
+            raise TypeError(f"{name} must be {wanted}, got {kind(x)}")

@@ -13,7 +13,7 @@ import pooch
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_data
+from .checks import check_count, check_data, check_kinds, kind
 from .download import fetch, refusal, sha256_of
 
 MIRRORS = (
@@ -55,7 +55,7 @@ def mnist(split: str = "train") -> tuple[Tensor, Tensor]:
     user cache, which is filled from a mirror. A file with a wrong sha256 is never used.
     Raises DataUnavailable when it cannot be had, ValueError for another split.
     """
-    if split not in ("train", "test"):
+    if not isinstance(split, str) or split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     prefix = "train" if split == "train" else "t10k"
     x = _read_idx(_fetch(f"{prefix}-images-idx3-ubyte.gz"), 3)
@@ -129,9 +129,8 @@ def images(split: str = "train") -> Images:
 
 def to_signed(images: Tensor) -> Tensor:
     """Map uint8 levels k (N, H, W) to float32 x = 2k/255 - 1 in [-1, 1], (N, 1, H, W)."""
-    if images.dtype != torch.uint8 or images.ndim != 3:
-        given = f"{images.dtype} {tuple(images.shape)}"
-        raise ValueError(f"images must be torch.uint8 (N, H, W), got {given}")
+    if getattr(images, "dtype", None) != torch.uint8 or images.ndim != 3:
+        raise ValueError(f"images must be torch.uint8 (N, H, W), got {kind(images)}")
     return (images.float() * 2 / 255 - 1).unsqueeze(1)
 
 
@@ -153,8 +152,9 @@ def minibatches(
     generator's device. Raises ValueError unless 1 <= batch_size <= N, TypeError unless an int.
     """
     check_count("batch_size", batch_size)
-    if x.ndim == 0 or len(x) < batch_size:
-        raise ValueError(f"x must have at least {batch_size} rows, got shape {tuple(x.shape)}")
+    check_kinds(generator=generator)
+    if not isinstance(x, Tensor) or x.ndim == 0 or len(x) < batch_size:
+        raise ValueError(f"x must have at least {batch_size} rows, batch_size, got {kind(x)}")
     device = generator.device if generator else "cpu"
     draw = {"generator": generator, "device": device}
     orders = (torch.randperm(len(x), **draw).to(x.device) for _ in itertools.count())

@@ -31,7 +31,13 @@ def fetch(name: str, sha256: str, mirrors: Sequence[str], folder: Path) -> Path:
     half a file there, or a wrong one.
     Raises OSError, which says what happened at each mirror, or to the folder.
     """
-    path = folder / name
+    if not (isinstance(name, str) and name):
+        raise TypeError(f"name must be that of a file, got {name!r:.60}")
+    if not (isinstance(sha256, str) and len(sha256) == 64):
+        raise ValueError(f"sha256 must have 64 digits, got {sha256!r:.80}")
+    if not (isinstance(mirrors, Sequence) and all(isinstance(mirror, str) for mirror in mirrors)):
+        raise TypeError(f"mirrors must be addresses, got {mirrors!r:.60}")
+    path = _path("folder", folder) / name
     found = sha256_of(path)
     if found == sha256:
         return path
@@ -50,6 +56,7 @@ def fetch(name: str, sha256: str, mirrors: Sequence[str], folder: Path) -> Path:
 
 def sha256_of(path: Path) -> str:
     """Return a file's sha256, "" if there is no file; it is read once per size and mtime."""
+    path = _path("path", path)
     try:
         state = path.stat()
         return _hash(path, state.st_size, state.st_mtime_ns)
@@ -57,6 +64,12 @@ def sha256_of(path: Path) -> str:
         return ""
     except OSError as error:
         return f"unreadable ({error.strerror})"
+
+
+def _path(name: str, given: str | Path) -> Path:
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {type(given).__name__}")
+    return Path(given)
 
 
 @functools.cache

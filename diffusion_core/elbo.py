@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .checks import check_count, like_input, require
-from .decoders import Decoder
+from .checks import check_count, check_data, check_finite, check_kinds, like_input, require
+from .decoders import Decoder, decoded
 from .gaussian import Gaussian, kl_divergence
 from .predictions import Model, x0_from_eps
 from .process import p_step, q_marginal, q_posterior, q_sample, q_step
@@ -49,7 +50,7 @@ def elbo_terms(
     -ELBO = KL(q(x_T | x_0) || N(0, I)) - E log p(x_0 | x_1)
     + sum_{t=2..T} E KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)).
     `variances`: the sigma_t^2 of p for t >= 2, schedule.posterior_vars (default), betas or
-    any table; p(x_0 | x_1) = decoder(x_0, N(x0_hat, beta_1 I)).
+    any table; p(x_0 | x_1) = decoder(x_0, N(x0_hat, beta_1 I), x_1).
     x0 (B, ...); float64 x0 gives float64 terms. Source: Ho et al. (2020), equation 5.
     """
     prior = _prior(schedule, x0)
@@ -61,19 +62,6 @@ def elbo_terms(
             steps[:, t] = _step_kl(schedule, reverse, x0, times, generator)
         recon = _recon(schedule, reverse, x0, decoder, generator)
     return ElboTerms(prior, steps, recon)
-
-
-def importance(terms: ElboTerms) -> Tensor:
-    """Return probabilities (T+1,) for drawing t, proportional to the root mean square of L_{t-1}.
-
-    They make `elbo_estimate` least noisy. A twentieth is spread evenly, so none in 2..T is 0.
-    Raises ValueError where all are 0, as at T = 1. Source: Nichol and Dhariwal (2021), equation 18.
-    """
-    size = terms.steps.detach().cpu().double().square().mean(0).sqrt()
-    ok = len(size) > 2 and 0 < size.sum() < math.inf
-    require(ok, "terms.steps", "be finite, and not all 0, in columns 2..T", terms.steps)
-    steps = (torch.arange(len(size), device="cpu") >= 2).double()
-    return 0.95 * size / size.sum() + 0.05 * steps / steps.sum()
 
 
 def elbo_estimate(
@@ -94,6 +82,7 @@ def elbo_estimate(
     probs does not sum to 1 over 2..T. Source: Nichol and Dhariwal (2021), section 3.3.
     """
     check_count("draws", draws)
+    check_kinds(schedule=schedule)
     probs = probabilities(schedule, probs)
     total = _prior(schedule, x0)
     require(len(x0) >= 2, "x0", "hold at least two examples, for a standard error", x0)
@@ -106,16 +95,6 @@ def elbo_estimate(
             kl = _step_kl(schedule, reverse, x0, t.to(x0.device), generator)
             total = total + kl / (draws * probs[t.cpu()].to(kl))
     return ElboEstimate(total.mean().item(), (total.std() / math.sqrt(len(total))).item())
-
-
-def bits_per_dim(nats: Tensor | float, dim: int, *, bin_width: float = 1.0) -> Tensor | float:
-    """Return nats / (dim ln 2) - log2(bin_width), the bits that a coordinate needs.
-
-    bin_width is 1 for the probability of a level (the discretized decoder), and the width of
-    the level for a density: what is known only up to that width costs fewer bits.
-    """
-    check_count("dim", dim)
-    return nats / (dim * math.log(2)) - math.log2(bin_width)
 
 
 def log_ratio(
@@ -131,9 +110,11 @@ def log_ratio(
     states (T+1, B, ...) as from `q_trajectory`. The mean over q is ELBO(x_0).
     Source: Ho et al. (2020), equation 3.
     """
+    _check_states(schedule, states)
     steps = range(1, schedule.T + 1)
     forward = sum(_log_prob(states[t], q_step(schedule, states[t - 1], t)) for t in steps)
-    return _log_p(schedule, eps_model, states, decoder=decoder, variances=variances) - forward
+    log_p = _log_p(schedule, eps_model, states, decoder=decoder, variances=variances)
+    return check_finite(log_p - forward, states=states)
 
 
 def log_ratio_telescoped(
@@ -144,11 +125,20 @@ def log_ratio_telescoped(
     q(x_{1:T} | x_0) = q(x_T | x_0) prod_{t=2..T} q(x_{t-1} | x_t, x_0): the step that turns the
     ELBO into one KL for each t. Source: Ho et al. (2020), appendix A.
     """
+    _check_states(schedule, states)
     backward = _log_prob(states[-1], q_marginal(schedule, states[0], schedule.T))
     for t in range(2, schedule.T + 1):
         q = q_posterior(schedule, states[t], states[0], t)
         backward = backward + _log_prob(states[t - 1], q)
-    return _log_p(schedule, eps_model, states, **options) - backward
+    return check_finite(_log_p(schedule, eps_model, states, **options) - backward, states=states)
+
+
+def _check_states(schedule: NoiseSchedule, states: Tensor) -> None:
+    """Refuse what are no trajectories (T+1, B, ...) of finite numbers."""
+    check_kinds(schedule=schedule)
+    check_data("states", states)
+    ok = states.ndim > 1 and len(states) == schedule.T + 1
+    require(ok, "states", f"have {schedule.T + 1} rows (T+1, B, ...)", states)
 
 
 def _log_prob(x: Tensor, p: Gaussian) -> Tensor:
@@ -162,7 +152,9 @@ def _log_p(schedule, eps_model, states: Tensor, *, decoder: Decoder, variances=N
     for t in range(schedule.T, 0, -1):
         with torch.no_grad():
             p = reverse(states[t], torch.full((states.shape[1],), t, device=states.device))
-        total = total + (_log_prob(states[t - 1], p) if t > 1 else decoder(states[0], p))
+        total = total + (
+            _log_prob(states[t - 1], p) if t > 1 else decoded(decoder, states[0], p, states[1])
+        )
     return total
 
 
@@ -172,6 +164,7 @@ def _standard(x: Tensor) -> Gaussian:
 
 def _reverse(schedule, eps_model: Model, variances: Tensor | None) -> Callable[..., Gaussian]:
     """Return (x_t, t) -> p(x_{t-1} | x_t); at t = 1 its variance is beta_1, not the table's."""
+    check_kinds(eps_model=eps_model)
     variances = reverse_vars(schedule, variances).clone()
     variances[1] = schedule.betas[1]
 
@@ -184,11 +177,15 @@ def _reverse(schedule, eps_model: Model, variances: Tensor | None) -> Callable[.
 
 def _prior(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
     """Return L_T = KL(q(x_T | x_0) || N(0, I)) for each example."""
+    check_kinds(schedule=schedule)
+    check_data("x0", x0)
+    require(x0.ndim > 1, "x0", "have shape (B, ...), two axes or more", x0)
     return kl_divergence(q_marginal(schedule, x0, schedule.T), _standard(x0)).flatten(1).sum(1)
 
 
 def _step_kl(schedule, reverse: Callable, x0: Tensor, t: Tensor, generator) -> Tensor:
     """Return KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) for each example, t (B,) in 2..T."""
+    check_kinds(generator=generator)
     x_t = q_sample(schedule, x0, t, generator=generator)
     p = reverse(x_t, t)
     return kl_divergence(q_posterior(schedule, x_t, x0, t), p).flatten(1).sum(1)
@@ -196,5 +193,8 @@ def _step_kl(schedule, reverse: Callable, x0: Tensor, t: Tensor, generator) -> T
 
 def _recon(schedule, reverse: Callable, x0: Tensor, decoder: Decoder, generator) -> Tensor:
     """Return -log p(x_0 | x_1) for each example, with one draw of x_1."""
+    check_kinds(generator=generator)
     x_1 = q_sample(schedule, x0, 1, generator=generator)
-    return -decoder(x0, reverse(x_1, x0.new_ones(len(x0), dtype=torch.int64)))
+    p = reverse(x_1, x0.new_ones(len(x0), dtype=torch.int64))
+    decoder = partial(decoded, decoder)  # its answer is looked at
+    return -decoder(x0, p, x_1)

@@ -1,9 +1,20 @@
 """How much each step of the ELBO weighs the error of eps, and which variances suit it best."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from .checks import check_like, like_input
+from .checks import (
+    check_alike,
+    check_data,
+    check_finite,
+    check_kinds,
+    check_like,
+    like_input,
+    require,
+)
+from .elbo import ElboTerms
 from .gaussian import standard_normal
 from .predictions import Model
 from .process import q_sample
@@ -18,6 +29,7 @@ def eps_weights(schedule: NoiseSchedule, variances: Tensor | None = None) -> tup
     C_t = [r - 1 - ln r] / 2 with r = posterior_vars_t / sigma_t^2. Rows 0 and 1 are 0.
     Source: Ho et al. (2020), equation 12.
     """
+    check_kinds(schedule=schedule)
     s, sigma = schedule, reverse_vars(schedule, variances)
     weights, constants = torch.zeros_like(s.betas), torch.zeros_like(s.betas)
     weights[2:] = (s.betas**2 / (2 * sigma * s.alphas * s.marginal_vars))[2:]
@@ -34,6 +46,8 @@ def eps_errors(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return the table (T+1,) of E|eps - eps_hat(x_t, t)|^2 / d over x0 (B, ...); row 0 is 0."""
+    check_kinds(schedule=schedule, eps_model=eps_model, generator=generator)
+    check_data("x0", x0)
     errors = torch.zeros_like(schedule.betas)
     for t in range(1, schedule.T + 1):
         eps = standard_normal(x0, generator)
@@ -43,7 +57,7 @@ def eps_errors(
             eps_hat = like_input(eps_model(x_t, times), x_t)
         check_like("eps_model(x_t, t)", eps_hat, "x_t", x_t)
         errors[t] = (eps - eps_hat).square().mean().item()
-    return errors
+    return check_finite(errors, x0=x0)
 
 
 def best_variances(schedule: NoiseSchedule, errors: Tensor) -> Tensor:
@@ -54,8 +68,25 @@ def best_variances(schedule: NoiseSchedule, errors: Tensor) -> Tensor:
     alpha_bar_t / (1 - alpha_bar_t) E Var(x_0 | x_t) / d. Rows 0 and 1 are 0.
     Source: Bao et al. (2022), theorem 1.
     """
+    check_kinds(schedule=schedule)
     check_table(schedule, "errors", errors)
     s = schedule
     best = torch.zeros_like(s.betas)
     best[2:] = (s.posterior_vars + s.betas**2 / (s.alphas * s.marginal_vars) * errors)[2:]
-    return best
+    return check_finite(best, errors=errors)
+
+
+def importance(terms: ElboTerms) -> Tensor:
+    """Return probabilities (T+1,) for drawing t, proportional to the root mean square of L_{t-1}.
+
+    They make `elbo_estimate` least noisy. A twentieth is spread evenly, so none in 2..T is 0.
+    Raises ValueError where all are 0, as at T = 1. Source: Nichol and Dhariwal (2021), equation 18.
+    """
+    steps = getattr(terms, "steps", None)
+    check_alike(**{"terms.steps": steps})
+    require(steps.ndim == 2 and not steps.is_meta, "terms.steps", "be a table (B, T+1)", steps)
+    size = steps.detach().cpu().double().square().mean(0).sqrt()
+    ok = len(size) > 2 and 0 < size.sum() < math.inf
+    require(ok, "terms.steps", "be finite, and not all 0, in columns 2..T", steps)
+    even = (torch.arange(len(size), device="cpu") >= 2).double()
+    return 0.95 * size / size.sum() + 0.05 * even / even.sum()

@@ -1,11 +1,20 @@
 """Guidance: from a network that knows labels to an eps_model that leans towards one."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from .checks import like_input
+from .checks import (
+    check_alike,
+    check_count,
+    check_finite,
+    check_kinds,
+    check_labels,
+    like_input,
+    require,
+)
 from .predictions import Model
 
 
@@ -21,15 +30,20 @@ def classifier_free(
     Raises ValueError for a negative guidance_scale. Source: Ho and Salimans (2022), equation 6,
     whose w is guidance_scale - 1.
     """
-    if not guidance_scale >= 0:
-        raise ValueError(f"guidance_scale must be at least 0, got {guidance_scale}")
+    check_kinds(**{"model(x_t, t, y)": model})
+    check_labels(y)
+    ok = isinstance(guidance_scale, int | float) and 0 <= guidance_scale < math.inf
+    require(ok, "guidance_scale", "be at least 0, and finite", guidance_scale)
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
+        check_alike(x_t=x_t)
         told = like_input(model(x_t, t, y), x_t)
+        untold = like_input(model(x_t, t), x_t) if guidance_scale != 1 else told
+        answers = {"x_t": x_t, "model(x_t, t, y)": told, "model(x_t, t)": untold}
+        check_alike(**answers)
         if guidance_scale == 1:
-            return told
-        untold = like_input(model(x_t, t), x_t)
-        return untold + guidance_scale * (told - untold)
+            return check_finite(told, **answers)
+        return check_finite(untold + guidance_scale * (told - untold), **answers)
 
     return guided
 
@@ -42,8 +56,11 @@ def drop_labels(
     Training on these teaches one network to answer with and without a label.
     Raises ValueError unless share is in [0, 1]. Source: Ho and Salimans (2022), Algorithm 1.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must be in [0, 1], got {share}")
+    check_kinds(generator=generator)
+    check_labels(y)
+    check_count("null_label", null_label, lowest=0)
+    require(null_label <= torch.iinfo(y.dtype).max, "null_label", f"fit into {y.dtype}", null_label)
+    require(isinstance(share, int | float) and 0 <= share <= 1, "share", "be in [0, 1]", share)
     device = (generator or y).device
     draws = torch.rand(len(y), generator=generator, dtype=torch.float32, device=device)
     return y.masked_fill(draws.to(y.device) < share, null_label)

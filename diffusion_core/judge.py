@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_data, kind
+from .checks import check_count, check_data, check_finite, check_kinds, kind, require
 from .nets import Classifier
 
 CONFIDENT = 0.9  # a digit counts as recognised when one class has more than this probability
@@ -41,9 +41,15 @@ def judge_images(judge: Classifier, x: Tensor, real: Tensor) -> Verdict:
 def frechet_floor(
     judge: Classifier, train: Tensor, real: Tensor, n: int, *, generator: torch.Generator
 ) -> float:
-    """Return the mean Frechet distance of n real training images to `real`, over 20 draws."""
+    """Return the mean Frechet distance of n real training images to `real`, over 20 draws.
+
+    Raises ValueError unless n is in 2..len(train): no image is drawn twice.
+    """
     check_count("n", n, lowest=2)
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {kind(generator)}")
     features, target = _features(judge, "train", train), _features(judge, "real", real)
+    require(n <= len(train), "n", f"be at most {len(train)}, the images of train", n)
     total = 0.0
     for _ in range(20):
         order = torch.randperm(len(train), generator=generator, device=generator.device)
@@ -62,13 +68,16 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
         check_data(name, features)
         if features.ndim != 2 or len(features) < 2:
             raise ValueError(f"{name} must have shape (n, d), n >= 2, got {tuple(features.shape)}")
+    if x.shape[1] != y.shape[1] or x.is_meta or y.is_meta:
+        wanted = f"hold numbers, {x.shape[1]} in a row as in x, {kind(x)}"
+        raise ValueError(f"y must {wanted}, got {kind(y)}")
     x, y = x.detach().double().cpu(), y.detach().double().cpu()
     cov_x, cov_y = (torch.atleast_2d(features.T.cov()) for features in (x, y))
     values, vectors = torch.linalg.eigh(cov_x)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()
     squared = (x.mean(0) - y.mean(0)).square().sum() + cov_x.trace() + cov_y.trace() - 2 * cross
-    return squared.clamp(min=0).sqrt().item()
+    return check_finite(squared, x=x, y=y).clamp(min=0).sqrt().item()
 
 
 def nearest_distances(x: Tensor, train: Tensor) -> Tensor:
@@ -84,12 +93,17 @@ def nearest_distances(x: Tensor, train: Tensor) -> Tensor:
     dtype = torch.promote_types(torch.promote_types(x.dtype, train.dtype), torch.float32)
     parts, train = x.flatten(1).to(dtype).split(256), train.flatten(1).to(dtype)
     exact = "donot_use_mm_for_euclid_dist"  # by products, equal images would be apart
-    return torch.cat([torch.cdist(part, train, compute_mode=exact).min(1).values for part in parts])
+    nearest = [torch.cdist(part, train, compute_mode=exact).min(1).values for part in parts]
+    return check_finite(torch.cat(nearest), x=x, train=train)
 
 
 def _features(judge: Classifier, name: str, x: Tensor) -> Tensor:
     """Return the features of images, in evaluation mode, a thousand images at a time."""
+    check_kinds(judge=judge)
     check_data(name, x)
-    device = next(judge.parameters()).device
+    weight = next(judge.parameters())
+    if x.shape[1:] != (1, 28, 28) or x.dtype != weight.dtype or x.is_meta:
+        raise ValueError(f"{name} must be {weight.dtype} (n, 1, 28, 28), got {kind(x)}")
     with torch.no_grad():
-        return torch.cat([judge.eval().features(part.to(device)) for part in x.split(1000)])
+        parts = [judge.eval().features(part.to(weight.device)) for part in x.split(1000)]
+        return check_finite(torch.cat(parts), **{name: x})

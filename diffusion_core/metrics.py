@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_data
+from .checks import check_count, check_data, check_finite, check_kinds, kind, row
+from .projections import even_directions, merged_quantiles
 
 BANDWIDTHS = (0.1, 0.2, 0.5, 1.0, 2.0)  # from a narrow mode to all of unit-variance data
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -45,8 +46,8 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     Source: Szekely and Rizzo, Energy statistics (2013).
     """
     x, y = _pair(x, y)
-    squared = 2 * _mean_of(_same, x, y) - _mean_of(_same, x, x) - _mean_of(_same, y, y)
-    return squared.clamp(min=0).sqrt()
+    squared = 2 * _mean_of(x, y) - _mean_of(x, x) - _mean_of(y, y)
+    return check_finite(squared, x=x, y=y).clamp(min=0).sqrt()
 
 
 def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] = BANDWIDTHS) -> Tensor:
@@ -58,14 +59,14 @@ def mmd(x: Tensor, y: Tensor, bandwidths: Sequence[float] = BANDWIDTHS) -> Tenso
     Source: Gretton et al., A kernel two-sample test (2012), equation 5.
     """
     x, y = _pair(x, y)
-    if not len(bandwidths) or not all(0 < b < math.inf for b in bandwidths):
+    if not all(0 < b < math.inf for b in row("bandwidths", bandwidths).tolist()):
         raise ValueError(f"bandwidths must be one or more positive numbers, got {bandwidths}")
 
     def kernel(distances: Tensor) -> Tensor:
         squared = distances.square_()
         return sum(torch.exp(squared * (-0.5 / b**2)) for b in bandwidths) / len(bandwidths)
 
-    squared = _mean_of(kernel, x, x) + _mean_of(kernel, y, y) - 2 * _mean_of(kernel, x, y)
+    squared = _mean_of(x, x, kernel) + _mean_of(y, y, kernel) - 2 * _mean_of(x, y, kernel)
     return squared.clamp(min=0).sqrt()
 
 
@@ -82,15 +83,20 @@ def sliced_wasserstein(
     """
     x, y = _pair(x, y)
     check_count("n_projections", n_projections)
-    directions = _directions(x.shape[1], n_projections, generator).to(x.dtype).to(x.device)
-    directions = torch.nn.functional.normalize(directions, dim=1)
-    pick_x, pick_y, widths = _merged_quantiles(len(x), len(y))
+    check_kinds(generator=generator)
+    if (d := x.shape[1]) > 2:
+        place = {"device": generator.device if generator else "cpu", "dtype": torch.float32}
+        directions = torch.randn(n_projections, d, generator=generator, **place)
+    else:
+        directions = even_directions(d, n_projections)
+    directions = torch.nn.functional.normalize(directions.to(x.dtype).to(x.device), dim=1)
+    pick_x, pick_y, widths = merged_quantiles(len(x), len(y))
     pick_x, pick_y, widths = pick_x.to(x.device), pick_y.to(x.device), widths.to(x.dtype)
     total = x.new_zeros(())
     for u in directions.split(max(1, CHUNK // (len(x) + len(y)))):
         gaps = (x @ u.T).sort(0).values[pick_x] - (y @ u.T).sort(0).values[pick_y]
         total += (widths.to(x.device) @ gaps.square()).sum()
-    return (total / len(directions)).sqrt()
+    return check_finite(total / len(directions), x=x, y=y).sqrt()
 
 
 def mode_coverage(samples: Tensor, centres: Tensor, radius: float) -> ModeCoverage:
@@ -100,7 +106,7 @@ def mode_coverage(samples: Tensor, centres: Tensor, radius: float) -> ModeCovera
     Raises ValueError for other shapes, empty sets, NaN or a radius not above 0, TypeError where
     samples or centres are not floating-point tensors.
     """
-    if not 0 < radius < math.inf:
+    if not (isinstance(radius, int | float) and 0 < radius < math.inf):
         raise ValueError(f"radius must be a positive number, got {radius}")
     samples, centres = _samples("samples", samples), _samples("centres", centres)
     _check_same_d("samples", samples, "centres", centres)
@@ -123,7 +129,8 @@ def floor(
     """
     check_count("n", n)
     check_count("pairs", pairs, lowest=2)
-    values = [float(distance(sample_real(n), sample_real(n))) for _ in range(pairs)]
+    check_kinds(distance=distance, sample_real=sample_real)
+    values = [_number(distance, sample_real(n), sample_real(n)) for _ in range(pairs)]
     values = torch.tensor(values, dtype=torch.float64, device="cpu")
     return Floor(values.mean().item(), values.std().item())
 
@@ -136,23 +143,34 @@ def times_floor(
     Each cloud (n, d), one for each seed, is compared with n fresh real samples; 1 is as good as
     real. mean and std are over the clouds. Raises ValueError for no cloud, or unequal sizes.
     """
+    check_kinds(distance=distance, sample_real=sample_real)
+    clouds = list(clouds) if isinstance(clouds, Sequence | Tensor) else [clouds]
+    for i, cloud in enumerate(clouds):
+        _samples(f"clouds[{i}]", cloud)
     if len(sizes := {len(cloud) for cloud in clouds}) != 1:
         raise ValueError(f"clouds must be one or more of the same size, got sizes {sorted(sizes)}")
     (n,) = sizes
-    found = [float(distance(cloud, sample_real(n))) for cloud in clouds]
+    found = [_number(distance, cloud, sample_real(n)) for cloud in clouds]
     ratios = torch.tensor(found, dtype=torch.float64, device="cpu")
-    ratios /= floor(distance, sample_real, n).mean
+    if not (least := floor(distance, sample_real, n).mean) > 0:
+        raise ValueError(f"sample_real must draw other samples each time, got a floor of {least}")
+    ratios /= least
     return Floor(ratios.mean().item(), ratios.std(correction=0).item())
 
 
-def _same(distances: Tensor) -> Tensor:
-    return distances
+def _number(distance: Distance, x: Tensor, y: Tensor) -> float:
+    """Return distance(x, y) as a float; refuse what is no finite number."""
+    answer = distance(x, y)
+    ok = isinstance(answer, int | float | Tensor) and getattr(answer, "shape", ()) == ()
+    if not (ok and math.isfinite(answer)):
+        raise ValueError(f"distance(x, y) must be a finite number, got {kind(answer)}")
+    return float(answer)
 
 
 def _samples(name: str, x: Tensor) -> Tensor:
     check_data(name, x)
-    if x.ndim != 2:
-        raise ValueError(f"{name} must have shape (n, d), got {tuple(x.shape)}")
+    if x.ndim != 2 or x.is_meta:
+        raise ValueError(f"{name} must have shape (n, d) and numbers, got {kind(x)}")
     return x.detach() if x.device.type == "mps" else x.detach().double()  # mps has no float64
 
 
@@ -177,24 +195,6 @@ def _distance_blocks(x: Tensor, y: Tensor) -> Iterator[Tensor]:
         yield torch.cdist(block, y, compute_mode=exact)
 
 
-def _mean_of(function: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+def _mean_of(x: Tensor, y: Tensor, function: Callable[[Tensor], Tensor] = torch.positive) -> Tensor:
     total = sum(function(distances).sum() for distances in _distance_blocks(x, y))
     return total / (len(x) * len(y))
-
-
-def _directions(d: int, n_projections: int, generator: torch.Generator | None) -> Tensor:
-    if d == 1:
-        return torch.ones(1, 1, dtype=torch.float64, device="cpu")
-    if d == 2:  # half a turn: u and -u give the same
-        turns = torch.arange(n_projections, dtype=torch.float64, device="cpu") / n_projections
-        return torch.stack([(math.pi * turns).cos(), (math.pi * turns).sin()], 1)
-    options = {"device": generator.device if generator else "cpu", "dtype": torch.float32}
-    return torch.randn(n_projections, d, generator=generator, **options)
-
-
-def _merged_quantiles(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut (0, 1] at all i/n and j/m: for each piece, which x, which y, and its width."""
-    edges = [torch.arange(1, a + 1, device="cpu") * b for a, b in ((n, m), (m, n))]
-    edges = torch.cat(edges).unique()
-    widths = edges.diff(prepend=edges.new_zeros(1)).double() / (n * m)
-    return (edges - 1) // m, (edges - 1) // n, widths

@@ -4,19 +4,28 @@ A finite data set is the mixture whose components have variance 0.
 """
 
 import math
-from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_data, check_t, number, numbers, require, without_autocast
+from .checks import (
+    check_alike,
+    check_count,
+    check_data,
+    check_finite,
+    check_kinds,
+    check_t,
+    kind,
+    number,
+    numbers,
+    require,
+    without_autocast,
+)
+from .distances import squared_distances
 from .gaussian import standard_normal
 from .predictions import Model
 from .schedules import NoiseSchedule
-
-BLOCK = 2**18  # so many pairs of a grid point and a component at once, when prior_kl integrates
-LARGEST_GRID = 2**26  # so many in all, which take seconds
 
 
 class Mixture(NamedTuple):
@@ -29,6 +38,8 @@ class Mixture(NamedTuple):
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw n samples (n, D): a component by its weight, then its Gaussian."""
         check_count("n", n)
+        check_kinds(generator=generator)
+        check_mixture(self)
         device = (generator or self.means).device
         picks = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator)
         means, variances = (table[picks.to(table.device)] for table in (self.means, self.vars))
@@ -38,32 +49,32 @@ class Mixture(NamedTuple):
         """Return log p(x), shape (B,), in nats, for x (B, D) or images (B, ...) of D numbers.
 
         log p(x) = logsumexp_k [log w_k - |x - m_k|^2 / (2 v_k) - (D / 2) ln(2 pi v_k)].
-        Its derivatives of any order are exact, also those by torch.func.
+        Its derivatives of any order are exact, also those by torch.func. In the mixture's dtype.
         Raises ValueError where a variance is 0: such a mixture has no density.
         """
         return _component_log_probs(self, x).logsumexp(1)
 
     def score(self, x: Tensor) -> Tensor:
-        """Return grad_x log p(x), shape of x: sum_k p(k | x) (m_k - x) / v_k."""
+        """Return grad_x log p(x), shape and dtype of x: sum_k p(k | x) (m_k - x) / v_k."""
         parts = _component_log_probs(self, x).softmax(1) / self.vars
         flat = x.reshape(len(x), -1).to(self.means)
         with without_autocast(x):
             pull = parts @ self.means - parts.sum(1, keepdim=True) * flat
-        return pull.reshape(x.shape).to(x)
+        return check_finite(pull.reshape(x.shape).to(x), x=x, means=self.means)
 
 
 def mixture(means: Tensor, var: Tensor | float = 0.0, weights: Tensor | None = None) -> Mixture:
     """Return the mixture with component means (K, ...), one variance or (K,), weights (K,).
 
     Means of more than two dimensions (a set of images) are flattened; weights default to equal
-    and are divided by their sum. Raises ValueError for a negative variance or weight.
+    and are divided by their sum. All is cast to the dtype of means, on their device.
+    Raises ValueError for a negative variance or weight.
     """
     check_data("means", means)
     means = means.reshape(len(means), -1)
-    variances = numbers("var", var).to(means)
+    variances = _cast("var", var, means)
     variances = variances.expand(len(means)) if variances.ndim == 0 else variances
-    weights = means.new_ones(len(means)) if weights is None else numbers("weights", weights)
-    weights = weights.to(means)
+    weights = means.new_ones(len(means)) if weights is None else _cast("weights", weights, means)
     for name, values in (("var", variances), ("weights", weights)):
         if values.shape != (len(means),):
             raise ValueError(f"{name} must have shape ({len(means)},), got {tuple(values.shape)}")
@@ -75,10 +86,35 @@ def mixture(means: Tensor, var: Tensor | float = 0.0, weights: Tensor | None = N
     return Mixture(means, variances, weights / weights.sum())
 
 
+def _cast(name: str, values: object, means: Tensor) -> Tensor:
+    values = numbers(name, values)
+    real = not values.is_complex() and values.is_meta <= means.is_meta
+    require(real, name, f"be real numbers for {means.device}", values)
+    return values.to(means)
+
+
+def check_mixture(data: Mixture) -> None:
+    """Refuse what is no mixture with means (K, D), variances >= 0 and weights of sum 1 (K,)."""
+    if not isinstance(data, Mixture):
+        raise TypeError(f"data must be a Mixture, got {kind(data)}")
+    check_data("means", data.means)
+    require(data.means.ndim == 2, "means", "have shape (K, D)", data.means)
+    for name, table in (("vars", data.vars), ("weights", data.weights)):
+        check_alike(means=data.means[:, 0], **{name: table})
+        if not number(((table >= 0) & (table < math.inf)).all()):
+            found = f"{table.min():.4g} to {table.max():.4g}"
+            raise ValueError(f"{name} must be finite and at least 0, got {found}")
+    eps = max(torch.finfo(dtype).eps for dtype in (data.weights.dtype, torch.float32))
+    off = (data.weights.sum() - 1).abs()
+    require(number(off <= len(data.weights) * eps), "weights", "have sum 1", data.weights.sum())
+
+
 def diffuse(schedule: NoiseSchedule, data: Mixture, t: int) -> Mixture:
     """Return q(x_t) for data of this mixture: means times sqrt(alpha_bar_t), variances
     alpha_bar_t var_k + 1 - alpha_bar_t. t in 0..T, one integer.
     """
+    check_kinds(schedule=schedule)
+    check_mixture(data)
     check_count("t", t, lowest=0)
     check_t(t, data.means, schedule.T)
     scale, noise_var = schedule.alpha_bars[t].item(), schedule.marginal_vars[t].item()
@@ -92,12 +128,18 @@ def mixture_eps_model(schedule: NoiseSchedule, data: Mixture) -> Model:
     mean squared error. x_t (B, ...) and t, an integer or (B,), in 1..T.
     """
 
+    check_kinds(schedule=schedule)
+    check_mixture(data)
+    dim, device = data.means.shape[1], data.means.device
+
     def eps_at(x_t: Tensor, step: int) -> Tensor:
         score = diffuse(schedule, data, step).score(x_t)
         return -schedule.marginal_vars[step].sqrt().item() * score
 
     def eps_model(x_t: Tensor, t: Tensor | int) -> Tensor:
         check_data("x_t", x_t)
+        fits = x_t[0].numel() == dim and x_t.device == device
+        require(fits, "x_t", f"hold {dim} numbers for each example, on {device}", x_t)
         t = check_t(t, x_t, schedule.T, lowest=1)
         steps = [t] if isinstance(t, int) else t.unique().tolist()
         if len(steps) == 1:
@@ -115,51 +157,28 @@ def mixture_reverse(schedule: NoiseSchedule, data: Mixture, x_t: Tensor, t: int)
     A mixture again: component k has the weight p(k | x_t), and with its prior N(m, P I) of x_{t-1}
     the mean (beta_t m + sqrt(alpha_t) P x_t) / (beta_t + alpha_t P) and the variance
     P beta_t / (beta_t + alpha_t P). t in 1..T; at t = 1 the variances of points stay 0.
-    Raises ValueError for t outside 1..T or an x_t of another shape.
+    In the dtype of data. Raises ValueError for t outside 1..T or an x_t of another shape.
     """
+    check_kinds(schedule=schedule)
+    check_mixture(data)
     check_data("x_t", x_t)
     check_count("t", t)
     check_t(t, x_t, schedule.T, lowest=1)
-    if x_t.shape != data.means.shape[1:]:
-        raise ValueError(f"x_t must be {tuple(data.means.shape[1:])}, got {tuple(x_t.shape)}")
+    if x_t.shape != data.means.shape[1:] or x_t.device != data.means.device:
+        wanted = f"{tuple(data.means.shape[1:])} on {data.means.device}"
+        raise ValueError(f"x_t must be {wanted}, got {kind(x_t)}")
     before = diffuse(schedule, data, t - 1)
     weights = _component_log_probs(diffuse(schedule, data, t), x_t[None])[0].softmax(0)
+    check_finite(weights, x_t=x_t, means=data.means)
     alpha, beta = schedule.alphas[t].item(), schedule.betas[t].item()
     total = beta + alpha * before.vars
     pulled = beta * before.means + math.sqrt(alpha) * before.vars[:, None] * x_t.to(before.means)
     return Mixture(pulled / total[:, None], before.vars * beta / total, weights)
 
 
-def prior_kl(schedule: NoiseSchedule, data: Mixture) -> float:
-    """Return KL(q(x_T) || N(0, I)) exactly, in bits per dimension, for data in 1-D or 2-D.
-
-    The integral of q ln(q / p) by the trapezoid rule in float64, on a grid finer than the narrowest
-    component: within 1e-9 bits of a much finer grid in the cases tried.
-    Raises ValueError for more than two dimensions, or where the grid would need more than 2^26
-    evaluations of a component, which take seconds; `prior_gap` bounds such KLs from above.
-    """
-    dim = data.means.shape[1]
-    if dim > 2:
-        raise ValueError(f"data must have 1 or 2 dimensions, got {dim}: use prior_gap")
-    last = diffuse(schedule, Mixture(*(part.detach().cpu().double() for part in data)), schedule.T)
-    step = (0.1 if dim == 1 else 0.25) * last.vars.min().sqrt().item()
-    reach = last.means.abs().max().item() + 9 * last.vars.max().sqrt().item()
-    side, total = int(2 * reach / step) + 2, 0.0
-    pairs = side**dim * len(last.means)
-    wanted = f"need at most {LARGEST_GRID} evaluations (prior_gap needs none)"
-    require(pairs <= LARGEST_GRID, "data", wanted, pairs)
-    size = max(1, BLOCK // len(last.means))
-    for first in range(0, side**dim, size):
-        index = torch.arange(first, min(first + size, side**dim), device="cpu")
-        points = torch.stack([index // side, index % side][-dim:], 1).double() * step - reach
-        log_q = last.log_prob(points)
-        log_p = -0.5 * (points**2).sum(1) - 0.5 * dim * math.log(2 * math.pi)
-        total += (log_q.exp() * (log_q - log_p)).sum().item() * step**dim
-    return total / (dim * math.log(2))
-
-
 def _component_log_probs(data: Mixture, x: Tensor) -> Tensor:
     """Return log w_k + log N(x; m_k, v_k I), shape (B, K), in the mixture's dtype."""
+    check_mixture(data)
     if isinstance(x, Tensor) and x.device != data.means.device:
         raise TypeError(f"x must be on the mixture's device {data.means.device}, got {x.device}")
     check_data("x", x)
@@ -170,20 +189,4 @@ def _component_log_probs(data: Mixture, x: Tensor) -> Tensor:
     if not number((data.vars > 0).all()):
         raise ValueError("data must have positive variances for a density: diffuse it first")
     constants = data.weights.log() - 0.5 * dim * (2 * math.pi * data.vars).log()
-    return constants - _squared_distances(x.to(data.means), data.means) / (2 * data.vars)
-
-
-def _squared_distances(x: Tensor, means: Tensor) -> Tensor:
-    """Return |x_b - m_k|^2, shape (B, K): 0 for equal points, with right derivatives of any order.
-
-    torch.cdist has no second derivatives, and wrong first ones under torch.func. So with many
-    coordinates only the value is its own, and the derivatives are those of |x|^2 - 2 x m + |m|^2.
-    """
-    if x.shape[1] <= 8:
-        columns = zip(x.unbind(1), means.unbind(1), strict=True)
-        return reduce(torch.add, ((a[:, None] - b).square() for a, b in columns))
-    by_differences = "donot_use_mm_for_euclid_dist"
-    value = torch.cdist(x.detach(), means.detach(), compute_mode=by_differences).square()
-    with without_autocast(x):
-        rounded = x.square().sum(1, keepdim=True) - 2 * x @ means.mT + means.square().sum(1)
-    return value + (rounded - rounded.detach())
+    return constants - squared_distances(x.to(data.means), data.means) / (2 * data.vars)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from .checks import check_alike, check_finite, like_input
+from .checks import check_alike, check_finite, check_kinds, like_input
 from .schedules import NoiseSchedule, factors
 
 Model = Callable[[Tensor, Tensor], Tensor]  # eps_model(x_t, t) -> eps_hat, t (B,)
@@ -61,17 +61,29 @@ def eps_from_score(schedule: NoiseSchedule, score: Tensor, t: Tensor | int) -> T
 
 def eps_model_from_v(schedule: NoiseSchedule, v_model: Model) -> Model:
     """Wrap a network v_model(x_t, t) -> v as an eps_model(x_t, t) -> eps_hat."""
-    return lambda x_t, t: eps_from_v(schedule, x_t, like_input(v_model(x_t, t), x_t), t)
+    check_kinds(schedule=schedule, v_model=v_model)
+
+    def eps_model(x_t: Tensor, t: Tensor | int) -> Tensor:
+        check_alike(x_t=x_t)
+        return eps_from_v(schedule, x_t, like_input(v_model(x_t, t), x_t), t)
+
+    return eps_model
 
 
 def eps_model_from_x0(schedule: NoiseSchedule, x0_model: Model) -> Model:
     """Wrap a network x0_model(x_t, t) -> x0_hat as an eps_model(x_t, t) -> eps_hat."""
-    return lambda x_t, t: eps_from_x0(schedule, x_t, like_input(x0_model(x_t, t), x_t), t)
+    check_kinds(schedule=schedule, x0_model=x0_model)
+
+    def eps_model(x_t: Tensor, t: Tensor | int) -> Tensor:
+        check_alike(x_t=x_t)
+        return eps_from_x0(schedule, x_t, like_input(x0_model(x_t, t), x_t), t)
+
+    return eps_model
 
 
 def _factors(
     schedule: NoiseSchedule, t: Tensor | int, *, lowest: int = 0, **data: Tensor
 ) -> Sequence[Tensor | float]:
     """Return sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), after checking the arguments."""
-    check_alike(**data)
+    check_alike(schedule=schedule, **data)
     return factors(schedule.marginal_factors, t, next(iter(data.values())), lowest=lowest)

@@ -43,7 +43,7 @@ def load(name: str) -> tuple[nn.Module, dict]:
     "judge": the Classifier of digits, made by `make train-judge`.
     Raises ValueError for another name, or for a file that is not the one of this version.
     """
-    if name not in NETWORKS:
+    if not isinstance(name, str) or name not in NETWORKS:
         raise ValueError(f"name must be one of {', '.join(NETWORKS)}, got {name!r}")
     path = ASSETS / f"{name}.safetensors"
     found = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -15,7 +15,7 @@ def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor | int) -> Gaussian
     Shapes: x_prev (B, ...), t in 1..T an integer or (B,); mean (B, ...), var broadcastable.
     Raises ValueError for t outside 1..T. Source: Ho et al. (2020), equation 2.
     """
-    check_alike(x_prev=x_prev)
+    check_alike(schedule=schedule, x_prev=x_prev)
     beta_t = at(schedule.betas, t, x_prev, lowest=1)
     mean = at(schedule.alphas, t, x_prev).sqrt() * x_prev
     return Gaussian(check_finite(mean, x_prev=x_prev), beta_t)
@@ -29,7 +29,8 @@ def q_trajectory(
     Shapes: x0 (B, ...); result (T+1, B, ...), row t is x_t and row 0 is x0.
     Source: Ho et al. (2020), equation 2.
     """
-    states = [x0]
+    check_alike(schedule=schedule, x0=x0)
+    states = [check_finite(x0, x0=x0)]
     for t in range(1, schedule.T + 1):
         states.append(q_step(schedule, states[-1], t).sample(generator=generator))
     return torch.stack(states)
@@ -41,7 +42,7 @@ def q_marginal(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int) -> Gaussian
     Shapes: x0 (B, ...), t in 0..T an integer or (B,); mean (B, ...), var broadcastable.
     Raises ValueError for t outside 0..T. Source: Ho et al. (2020), equation 4.
     """
-    check_alike(x0=x0)
+    check_alike(schedule=schedule, x0=x0)
     scale, _ = factors(schedule.marginal_factors, t, x0)
     return Gaussian(check_finite(scale * x0, x0=x0), at(schedule.marginal_vars, t, x0))
 
@@ -60,7 +61,7 @@ def q_sample(
     Raises ValueError for t outside 0..T or an eps of another shape.
     Source: Ho et al. (2020), equation 4 reparameterized.
     """
-    check_alike(x0=x0, eps=x0 if eps is None else eps)
+    check_alike(schedule=schedule, x0=x0, eps=x0 if eps is None else eps)
     scale, std = factors(schedule.marginal_factors, t, x0)
     eps = standard_normal(x0, generator) if eps is None else eps
     return check_finite(combine(scale, x0, std, eps), x0=x0, eps=eps)
@@ -74,7 +75,7 @@ def q_posterior(schedule: NoiseSchedule, x_t: Tensor, x0: Tensor, t: Tensor | in
     Shapes: x_t and x0 (B, ...), t in 1..T an integer or (B,); mean (B, ...), var broadcastable.
     Raises ValueError for t outside 1..T. Source: Ho et al. (2020), equations 6 and 7.
     """
-    check_alike(x_t=x_t, x0=x0)
+    check_alike(schedule=schedule, x_t=x_t, x0=x0)
     of_x0, of_x_t, _ = factors(schedule.posterior_factors, t, x_t, lowest=1)
     mean = check_finite(combine(of_x0, x0, of_x_t, x_t), x_t=x_t, x0=x0)
     return Gaussian(mean, at(schedule.posterior_vars, t, x_t))

@@ -21,6 +21,8 @@ def is_on(variable: str) -> bool:
 
     Off where it is not set, empty, 0, false, no or off. Raises ValueError for another word.
     """
+    if not isinstance(variable, str):
+        raise TypeError(f"variable must be a name, got {type(variable).__name__}")
     given = os.environ.get(variable, "")
     if (word := given.strip().lower()) not in SWITCH:
         raise ValueError(

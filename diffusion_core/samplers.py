@@ -1,18 +1,26 @@
 """From noise to data: one step each, and the one loop that takes them."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .checks import check_alike, check_count, check_data, check_finite, kind, like_input, require
+from .checks import (
+    check_alike,
+    check_count,
+    check_data,
+    check_finite,
+    check_kinds,
+    like_input,
+    require,
+)
 from .gaussian import standard_normal
 from .predictions import Model
-from .schedules import NoiseSchedule, combine
-from .tables import reverse_vars
+from .schedules import NoiseSchedule
+from .tables import check_table
 
 
 class Step(NamedTuple):
@@ -41,13 +49,16 @@ def ddpm_step(
     At s = 0 the mean, which is x0_hat, is returned without noise. x_t (B, ...), t in 1..T.
     Raises ValueError for any other s. Source: Ho et al. (2020), Algorithm 2.
     """
-    x0_hat = _x0_hat(schedule, eps_model, x_t, (t, s), clip)
+    _check_step(schedule, x_t, t, s, clip)
     require(s == t - 1, "s", f"be t - 1 = {t - 1} (ddim_step can skip steps)", s)
+    x0_hat = _x0_hat(schedule, eps_model, x_t, t, clip)
     of_x0, of_x_t, std = schedule.posterior_factors.numbers[t]
     if variances is not None:
-        std = reverse_vars(schedule, variances, t)[t].sqrt().item()
-    mean = combine(of_x0, x0_hat, of_x_t, x_t)
-    return _step(s, mean, std, x0_hat, generator)
+        std = check_table(schedule, "variances", variances, t).sqrt().item()
+    x_s = (of_x0 * x0_hat).add_(x_t, alpha=of_x_t)
+    if s > 0:
+        x_s.add_(standard_normal(x_t, generator), alpha=std)
+    return Step(s, x_s, x0_hat)
 
 
 def ddim_step(
@@ -69,13 +80,16 @@ def ddim_step(
     Raises ValueError outside these. Source: Song et al. (2021), equations 12 and 16.
     """
     require(isinstance(eta, int | float) and 0 <= eta <= 1, "eta", "be in [0, 1]", eta)
-    x0_hat = _x0_hat(schedule, eps_model, x_t, (t, s), clip)
+    _check_step(schedule, x_t, t, s, clip)
+    x0_hat = _x0_hat(schedule, eps_model, x_t, t, clip)
     (scale_t, std_t), (scale_s, std_s) = (schedule.marginal_factors.numbers[u] for u in (t, s))
     between = max(0.0, std_t**2 - (scale_t / scale_s * std_s) ** 2)  # the variance of q(x_t | x_s)
     fresh = eta**2 * between / std_t**2  # the share of the noise in x_s that is drawn anew
     of_x_t = math.sqrt(1 - fresh) * std_s / std_t  # as eps_hat = (x_t - scale_t x0_hat) / std_t
-    mean = combine(scale_s - of_x_t * scale_t, x0_hat, of_x_t, x_t)
-    return _step(s, mean, math.sqrt(fresh) * std_s, x0_hat, generator)
+    x_s = ((scale_s - of_x_t * scale_t) * x0_hat).add_(x_t, alpha=of_x_t)
+    if fresh > 0 and s > 0:
+        x_s.add_(standard_normal(x_t, generator), alpha=math.sqrt(fresh) * std_s)
+    return Step(s, x_s, x0_hat)
 
 
 def even_taus(T: int, steps: int) -> list[int]:
@@ -103,7 +117,9 @@ def sample_chain(
     Raises ValueError for other taus and for an eps_model whose output does not match x_t; the
     lower dtype of a network under torch.autocast is cast to that of x_t.
     """
-    taus = list(range(schedule.T, -1, -1) if taus is None else taus)
+    check_kinds(schedule=schedule, step=step)
+    taus = range(schedule.T, -1, -1) if taus is None else taus
+    taus = list(taus) if isinstance(taus, Iterable) else [taus]
     falls = {*map(type, taus)} == {int} and taus == sorted({*taus}, reverse=True)
     wanted = f"be integers that fall strictly from at most T = {schedule.T} to 0"
     require(falls and taus[-1] == 0 < taus[0] <= schedule.T, "taus", wanted, taus)
@@ -116,37 +132,35 @@ def sample_chain(
         x_t = result.x_t
 
 
+def _check_step(
+    schedule: NoiseSchedule, x_t: Tensor, t: int, s: int, clip: tuple[float, float] | None
+) -> None:
+    """Refuse a state x_t, a step from t to s or a clip that is none."""
+    check_alike(schedule=schedule, x_t=x_t)
+    times = type(t) is type(s) is int and 0 <= s < t <= schedule.T
+    require(times, "t and s", f"be ints, t in 1..{schedule.T} and s in 0..t-1", (t, s))
+    require(clip is None or _is_range(clip), "clip", "be numbers (lowest, highest)", clip)
+
+
+def _is_range(clip: object) -> bool:
+    pair = isinstance(clip, tuple | list) and len(clip) == 2
+    return pair and all(isinstance(c, int | float) for c in clip) and clip[0] < clip[1]
+
+
 def _x0_hat(
     schedule: NoiseSchedule,
     eps_model: Model,
     x_t: Tensor,
-    times: tuple[int, int],
+    t: int,
     clip: tuple[float, float] | None,
 ) -> Tensor:
-    """Return the estimate of x_0 that leads from t to s, clipped if asked; check all it gets."""
-    t, s = times
-    if not (type(t) is type(s) is int and 0 <= s < t <= schedule.T):
-        wanted = f"be ints, t in 1..{schedule.T} and s in 0..t-1"
-        raise ValueError(f"t and s must {wanted}, got {kind(t)} and {kind(s)}")
-    if clip is not None:
-        pair = isinstance(clip, tuple | list) and len(clip) == 2
-        ok = pair and all(isinstance(c, int | float) for c in clip) and clip[0] < clip[1]
-        require(ok, "clip", "be numbers (lowest, highest)", clip)
-    check_alike(x_t=x_t)
+    """Return the estimate of x_0 from what eps_model answers, clipped if asked."""
+    if not callable(eps_model):  # looked at here first: it is time in every step
+        check_kinds(eps_model=eps_model)
     times = torch.full(x_t.shape[:1], t, device=x_t.device)
     eps_hat = like_input(eps_model(x_t, times), x_t)
     both = {"x_t": x_t, "eps_model(x_t, t)": eps_hat}
     check_alike(**both)
     scale, std = schedule.marginal_factors.numbers[t]
-    x0_hat = check_finite(torch.sub(x_t, eps_hat, alpha=std).div_(scale), **both)
+    x0_hat = check_finite(torch.sub(x_t, eps_hat, alpha=std).mul_(1 / scale), **both)
     return x0_hat if clip is None else x0_hat.clamp(*clip)
-
-
-def _step(
-    s: int, mean: Tensor, std: float, x0_hat: Tensor, generator: torch.Generator | None
-) -> Step:
-    """Return the step to x_s ~ N(mean, std^2 I); the last step returns the mean."""
-    if s == 0 or std == 0:
-        return Step(s, mean, x0_hat)
-    z = standard_normal(mean, generator)
-    return Step(s, mean.add_(z, alpha=std), x0_hat)

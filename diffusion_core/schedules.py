@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_t, require, row
+from .checks import check_count, check_kinds, check_numbers, check_t, require, row, rows_at
 
 SMALLEST_ALPHA_BAR = 1e-30
 LARGEST_PRIOR_GAP = 0.01
@@ -42,7 +42,7 @@ class NoiseSchedule:
 
     @torch.inference_mode(False)  # so that its tables serve training wherever they are made
     def __init__(self, betas: Tensor) -> None:
-        betas = _check_betas(betas)
+        betas = row("betas", betas, within=(0, 1))
         self.T = len(betas)
         self.betas = torch.cat([betas.new_zeros(1), betas])
         self.alphas = 1 - self.betas
@@ -89,13 +89,6 @@ def _factors(*columns: Tensor) -> Factors:
     return Factors(table, table.tolist())
 
 
-def _check_betas(betas: Tensor) -> Tensor:
-    betas = row("betas", betas)
-    if not ((betas > 0) & (betas < 1)).all():
-        raise ValueError(f"betas must lie in (0, 1), got {betas.min():.4g} to {betas.max():.4g}")
-    return betas
-
-
 def at(table: Tensor, t: Tensor | int, x: Tensor, *, lowest: int = 0) -> Tensor:
     """Return row t of a table, for each example of x, ready to multiply x.
 
@@ -103,8 +96,8 @@ def at(table: Tensor, t: Tensor | int, x: Tensor, *, lowest: int = 0) -> Tensor:
     The gathered numbers are cast to x's dtype and moved to x's device; the table stays float64.
     Raises TypeError for a t that is not an integer, ValueError for one outside lowest..T.
     """
-    t = check_t(t, x, len(table) - 1, lowest=lowest)
-    return table[t].to(x.dtype).to(x.device).reshape(-1, *[1] * (x.ndim - 1))
+    rows = rows_at(table, t, x, lowest)
+    return rows.to(x.dtype).to(x.device).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def factors(
@@ -135,6 +128,7 @@ def linear_schedule(T: int, beta_start: float = 1e-4, beta_end: float = 0.02) ->
     Source: Ho et al. (2020), section 4.
     """
     check_count("T", T)
+    check_numbers(0, 1, beta_start=beta_start, beta_end=beta_end)
     return NoiseSchedule(torch.linspace(beta_start, beta_end, T, dtype=torch.float64, device="cpu"))
 
 
@@ -153,14 +147,30 @@ def cosine_schedule(T: int, offset: float = 0.008, beta_max: float = 0.999) -> N
     f(t) = cos^2((t/T + offset) / (1 + offset) pi/2).
     Source: Nichol and Dhariwal (2021), equation 17.
     """
+    check_numbers(0, math.inf, "[)", offset=offset)
+    check_numbers(0, 1, beta_max=beta_max)
     time = _times(T)
     f = ((time + offset) / (1 + offset) * math.pi / 2).cos() ** 2
     return NoiseSchedule((1 - f[1:] / f[:-1]).clamp(max=beta_max))
 
 
+def log_snr_schedule(T: int, highest: float = 13.0, lowest: float = -9.0) -> NoiseSchedule:
+    """Return the schedule whose log SNR_t falls evenly from highest at t = 1 to lowest at t = T.
+
+    alpha_bar_t = 1 / (1 + exp(-log SNR_t)): as many steps for each octave of noise. Raises
+    ValueError unless T >= 2 and highest > lowest. Source: Kingma et al. (2021), section 3.2.
+    """
+    check_count("T", T, lowest=2)
+    check_numbers(-math.inf, math.inf, lowest=lowest)
+    check_numbers(lowest, math.inf, highest=highest)
+    line = torch.linspace(highest, lowest, T, dtype=torch.float64, device="cpu")
+    return schedule_from_alpha_bars(line.sigmoid())
+
+
 def constant_schedule(T: int, beta: float) -> NoiseSchedule:
     """Return the schedule with beta_t = beta at each of T steps."""
     check_count("T", T)
+    check_numbers(0, 1, beta=beta)
     return NoiseSchedule(torch.full((T,), beta, dtype=torch.float64, device="cpu"))
 
 
@@ -184,7 +194,7 @@ def prior_gap(schedule: NoiseSchedule, second_moment: float = 1.0) -> float:
     q(x_T | x_0) averaged over data with second moment m. It can only shrink over a mixture of x_0.
     Raises ValueError for a negative second moment.
     """
-    if not second_moment >= 0:
-        raise ValueError(f"second_moment must be at least 0, got {second_moment}")
+    check_kinds(schedule=schedule)
+    check_numbers(0, math.inf, "[)", second_moment=second_moment)
     alpha_bar, var = schedule.alpha_bars[-1].item(), schedule.marginal_vars[-1].item()
     return (alpha_bar * (second_moment - 1) - math.log(var)) / (2 * math.log(2))

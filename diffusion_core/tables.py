@@ -11,14 +11,14 @@ from .schedules import NoiseSchedule
 
 def check_table(
     schedule: NoiseSchedule, name: str, table: Tensor, t: object = slice(2, None)
-) -> None:
-    """Refuse what is no floating-point table of T + 1 rows, or no numbers >= 0 in rows t."""
+) -> Tensor:
+    """Return rows t of a floating-point table of T + 1 rows; refuse other numbers than >= 0."""
     ok = isinstance(table, Tensor) and table.is_floating_point()
-    ok = ok and table.shape == schedule.betas.shape
+    ok = ok and table.shape == schedule.betas.shape and not table.is_meta
     require(ok, name, f"be a floating-point tensor of {schedule.T + 1} rows", table)
-    rows = table[t]
-    for value in map(Tensor.item, rows.aminmax()) if rows.numel() else ():
+    for value in map(Tensor.item, table[t].aminmax()) if table[t].numel() else ():
         require(0 <= value < math.inf, name, "hold finite numbers of at least 0", value)
+    return table[t]
 
 
 def reverse_vars(

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from .checks import check_count
+from .checks import check_count, check_kinds
 
 TOYS = ("moons", "circles", "swiss_roll", "eight_gaussians", "nine_gaussians")
 TOY_STDS = dict(zip(TOYS, (0.08, 0.05, 0.5, 0.1, 0.1), strict=True))  # before scaling
@@ -20,7 +20,7 @@ def toy_centres(name: str, n: int = 1000) -> tuple[Tensor, float]:
     Raises ValueError for an unknown name or an n below 2, TypeError where n is not an int.
     Source: scikit-learn's make_moons, make_circles, make_swiss_roll (x and z), free of noise.
     """
-    if name not in TOYS:
+    if not isinstance(name, str) or name not in TOYS:
         raise ValueError(f"name must be one of {', '.join(TOYS)}, got {name!r}")
     check_count("n", n, lowest=2)
     means, std = _scaled_centres(name, n)
@@ -68,7 +68,8 @@ def toy_2d(
     """
     means, std = toy_centres(name)
     check_count("n", n)
-    if not dtype.is_floating_point:
+    check_kinds(generator=generator)
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
     device = generator.device if generator else "cpu"
     k = torch.randint(len(means), (n,), generator=generator, device=device)

@@ -9,9 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from .averages import EMA
-from .checks import check_count
+from .checks import check_count, require
 from .progress import is_on, progress_bar
-from .training_checks import check_belong, checked_loss, parts_of, place_of
+from .training_checks import (
+    check_options,
+    checked_loss,
+    checked_rate,
+    optimizer_of,
+    parts_of,
+    place_of,
+)
 
 SHORT_RUN = "DIFFUSION_SHORT_RUN"  # set to 1: every training loop stops after SHORT_STEPS steps
 SHORT_STEPS = 8
@@ -39,6 +46,8 @@ def is_short_run() -> bool:
 
 def warmup_cosine(fraction: float) -> float:
     """Return the share of the learning rate: a rise over the first 5 %, then half a cosine."""
+    share = isinstance(fraction, int | float) and 0 <= fraction <= 1
+    require(share, "fraction", "be in [0, 1]", fraction)
     return min(0.02 + fraction / 0.05, 0.5 + 0.5 * math.cos(math.pi * fraction))
 
 
@@ -69,16 +78,16 @@ def train(
     """
     most_steps, most_seconds = _bounds(steps, seconds)
     device = place_of(model)
-    if optimizer is None:
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    check_belong(model, optimizer, ema and ema.model)
-    own, rate = [group["lr"] for group in optimizer.param_groups], rate or warmup_cosine
+    check_options(batches, lr, clip_norm, autocast, on_progress)
+    optimizer = optimizer_of(model, optimizer, ema)
+    own = [group["lr"] for group in optimizer.param_groups]
     losses, done, interrupted, start = [], 0.0, False, time.monotonic()
     model.train()
     try:
         with progress_bar(**BAR) as bar:
             for batch in batches:
-                _set_rates(optimizer, [(r if lr is None else lr) * rate(done) for r in own])
+                share = checked_rate(warmup_cosine if rate is None else rate, done)
+                _set_rates(optimizer, [share * (r if lr is None else lr) for r in own])
                 losses.append(_gradients(model, loss, parts_of(batch, device), autocast))
                 _descend(model, optimizer, losses[-1], clip_norm)
                 if ema is not None:
@@ -107,7 +116,7 @@ def bf16_is_faster(
     Leaves weights, buffers and modes as they are and no gradients behind. The loss draws from
     its generator.
     """
-    batch, rounds = parts_of(x0, place_of(model)), {}
+    batch, rounds = parts_of(x0, place_of(model), "x0"), {}
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     modes = [(module, module.training) for module in model.modules()]
     try:
@@ -133,8 +142,8 @@ def _bounds(steps: int | None, seconds: float | None) -> tuple[float, float]:
         raise ValueError("steps or seconds must be given, got neither")
     if steps is not None:
         check_count("steps", steps)
-    if seconds is not None and not seconds > 0:
-        raise ValueError(f"seconds must be above 0, got {seconds}")
+    above = seconds is None or (isinstance(seconds, int | float) and seconds > 0)
+    require(above, "seconds", "be above 0", seconds)
     if is_short_run():
         return min(steps or SHORT_STEPS, SHORT_STEPS), math.inf
     return steps or math.inf, seconds or math.inf

@@ -3,11 +3,14 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
+from IPython import get_ipython
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import DeviceContext
 
 # When a call counts as endless. Computing is measured, not waiting, so that a busy machine makes no
 # difference; all threads count, so two of torch's that compute use up 5 s in 2.5.
@@ -29,20 +32,45 @@ class _TimeUp(BaseException):
 def call(function: Callable, case: tuple) -> object:
     """Return what a function returns, or a Stopped that says why it did not."""
     try:
-        with _settings_kept(), _time_limit():
+        with no_default_device(), _settings_kept(), _exit_refused(), _time_limit():
             return function(*case)
     except _TimeUp as limit:
         return Stopped("endless", f"Your function was still running after {limit}")
     except (Exception, SystemExit) as error:  # the learner's own mistake is the answer
-        cause, first = type(error).__name__, f"{error}".split("\n")[0].rstrip(".")
-        return Stopped(cause, f"Your function stopped with {cause}: {first}.")
+        text = f"Your function stopped with {told(error).rstrip('.')}."
+        return Stopped(type(error).__name__, text)
+
+
+def told(error: BaseException) -> str:
+    """Return the kind of an error and the first line of its text, if it has one."""
+    text = "" if error.args == (None,) else str(error).strip()  # exit() in plain Python
+    return ": ".join([type(error).__name__, *text.splitlines()[:1]])
+
+
+class _OnTheCpu(TorchFunctionMode):
+    """As torch.device("cpu"), which breaks where a default is set before it and again inside."""
+
+    device = torch.device("cpu")
+    __torch_function__ = DeviceContext.__torch_function__
+
+
+@contextmanager
+def no_default_device() -> Iterator[None]:
+    """Let a tensor that names no device lie on the CPU; put the learner's default back after it."""
+    before = torch.get_default_device()
+    try:
+        with nullcontext() if before.type == "cpu" else _OnTheCpu():
+            yield
+    finally:
+        if torch.get_default_device() != before:
+            torch.set_default_device(before)
 
 
 @contextmanager
 def _settings_kept() -> Iterator[None]:
     """Put torch's settings back that a function may leave changed: the next cell needs them."""
     grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    dtype = torch.get_default_dtype()
     try:
         yield
     finally:
@@ -50,8 +78,24 @@ def _settings_kept() -> Iterator[None]:
         torch.set_default_dtype(dtype)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        if torch.get_default_device() != device:
-            torch.set_default_device(device)
+
+
+@contextmanager
+def _exit_refused() -> Iterator[None]:
+    """Make exit() and quit() raise: those of IPython only ask it to end, and it does so later."""
+    shell = get_ipython()
+    if shell is None:
+        yield
+        return
+
+    def refuse() -> None:
+        raise SystemExit("leave out exit(), which ends the kernel")
+
+    before, shell.ask_exit = shell.ask_exit, refuse
+    try:
+        yield
+    finally:
+        shell.ask_exit = before
 
 
 def mapped(change: Callable[[Tensor], Tensor], value: object) -> object:

@@ -8,6 +8,8 @@ from torch import Tensor
 from diffusion_core.data import Images
 from diffusion_core.training import History, is_short_run
 
+from .plotting import printable
+
 CLAIMS = "DIFFUSION_CLAIMS"  # set to strict: a claim that does not hold is an error
 RELATIONS = {
     "at least": operator.ge,
@@ -48,7 +50,7 @@ def claim(
     else:
         state = f"{'holds' if holds else 'does not hold here'}: {_rounded(value, words, bound)}"
     said = f"{quantity}: {words} {bound:g} [{state}]"
-    print(said)
+    print(printable(said))
     if not (holds or why_not) and _strict():
         raise AssertionError(said)
 

@@ -3,6 +3,7 @@
 from numbers import Real
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,8 +64,8 @@ def excess(given: Tensor, wanted: Tensor, tolerance: Tolerance, whole: bool = Fa
         finite = size[size.isfinite()]
         size = size.clamp(min=max(0.01, finite.max().item() if len(finite) else 0))
     off = (given - wanted).abs() / (0.001 if whole else rtol * size)
-    same = (given == wanted) | (given.isnan() & wanted.isnan())
-    return off.nan_to_num(torch.inf, torch.inf).masked_fill(same, 0).max().item()
+    off = off.nan_to_num(torch.inf, torch.inf).masked_fill(_same(given, wanted), 0)
+    return off.max().item() if off.numel() else 0.0
 
 
 def is_whole(value: object) -> bool:
@@ -74,30 +75,53 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int)
 
 
+def _same(a: Tensor, b: Tensor) -> Tensor:
+    return (a == b) | (a.isnan() & b.isnan())
+
+
 def _difference_of_numbers(a: Tensor, b: Tensor, tolerance: Tolerance, whole: bool) -> str:
-    fits = a.shape == b.shape or (a.numel() > 0 and 1 in (a.numel(), b.numel()))
+    sizes = {a.numel(), b.numel()}
+    fits = a.shape == b.shape or (1 in sizes and 0 not in sizes)
     if fits and excess(a, b, tolerance, whole) <= 1:
         return ""
     if a.shape != b.shape:
         return f"The result should have shape {tuple(b.shape)}, yours {tuple(a.shape)}."
     if (b.isfinite() & ~a.isfinite()).any():
         return "The result holds NaN or infinity."
-    worst = (a - b).abs().argmax()
-    text = f"A number should be {b.flatten()[worst]:.4g}, yours is {a.flatten()[worst]:.4g}."
-    factor = (a * b).sum() / (b * b).sum()
-    if b.numel() > 1 and factor != 0 and excess(a, factor * b, tolerance) <= 1:
-        text += f" Yours are all {factor:.4g} times what they should be."
+    worst = (a - b).abs().masked_fill(_same(a, b), 0).argmax()
+    mine, right = _apart(a.flatten()[worst].item(), b.flatten()[worst].item())
+    text = f"A number should be {right}, yours is {mine}."
+    factor = ((a * b).sum() / (b * b).sum()).item()
+    if b.numel() > 1 and factor not in (0, 1) and excess(a, factor * b, tolerance, whole) <= 1:
+        text += f" Yours are all {_apart(factor, 1)[0]} times what they should be."
     return text
+
+
+def _apart(a: float, b: float) -> tuple[str, str]:
+    """Return two numbers that differ with four digits, or with as many as tell them apart."""
+    texts = ((f"{a:.{digits}g}", f"{b:.{digits}g}") for digits in range(4, 18))
+    return next(pair for pair in texts if pair[0] != pair[1])
 
 
 def _numbers(value: object) -> Tensor | None:
     """Return a number or a tensor of numbers as float64 on the CPU; None for anything else."""
-    if isinstance(value, Tensor) and not value.is_complex():
+    if isinstance(value, Tensor) and not _obstacle(value):
         return value.detach().cpu().double()
+    if isinstance(value, np.ndarray | np.generic) and value.size == 1:
+        value = value.item()
     if not isinstance(value, Real):
         return None
     number = float(value) if abs(value) < 1e300 else torch.inf  # NaN, too, is no number
-    return torch.tensor(number, dtype=torch.float64)
+    return torch.tensor(number, dtype=torch.float64, device="cpu")
+
+
+def _obstacle(x: Tensor) -> str:
+    """Say what keeps the numbers of a tensor from being compared; nothing if they can be."""
+    if x.is_complex():
+        return f" of {x.dtype}"
+    if x.layout != torch.strided or x.is_nested:
+        return f" of layout {'nested' if x.is_nested else x.layout}"
+    return " on meta, without numbers" if x.is_meta else ""
 
 
 def _coarser(a: torch.dtype, b: torch.dtype) -> bool:
@@ -109,4 +133,8 @@ def _kind(value: object) -> str:
         return "None (is a `return` missing?)"
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, Tensor):
+        return f"a {type(value).__name__}{_obstacle(value)}"
+    if isinstance(value, np.ndarray):
+        return f"a NumPy array of {value.dtype}"
     return "a number" if isinstance(value, Real) else f"a {type(value).__name__}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusion_core.devices import available_devices
 
-from .calling import Stopped, call, copied, gradients, mapped, on, tensors
+from .calling import Stopped, call, copied, gradients, mapped, no_default_device, on, tensors
 from .compare import TYPED_RTOL, Tolerance, difference, misplaced, rtol_of
 from .exercises import Exercise, find
 from .plotting import say
@@ -53,7 +53,7 @@ def verdict(exercise: Exercise, answer: object, generator: torch.Generator) -> s
     """Return the sentence on an answer; it begins with ✓, ✗ or ○."""
     if answer is None:
         return NOT_ATTEMPTED
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), no_default_device():
         warnings.simplefilter("ignore")
         cases = exercise.cases(generator)
         if callable(answer):
@@ -151,6 +151,6 @@ def _description(truth: Callable, case: tuple) -> str:
         if isinstance(value, Tensor):
             parts.append(f"{name} of shape {tuple(value.shape)}")
         elif isinstance(value, int | float):
-            parts.append(f"{name} = {value:.4g}")
+            parts.append(f"{name} = {value if isinstance(value, int) else f'{value:.4g}'}")
     devices = {str(x.device) for x in tensors(case)} - {"cpu"}
     return f" This was with {', '.join(parts + sorted(devices))}." if parts else ""

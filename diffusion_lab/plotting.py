@@ -4,13 +4,15 @@ import base64
 import html
 import inspect
 import struct
+import sys
 import textwrap
 import zlib
 from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
-from IPython.display import display
+from IPython import display as ipython
+from IPython import get_ipython
 from isal import isal_zlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -25,6 +27,7 @@ BLACK, BLUE, ORANGE, GREEN, PINK, SKY, RED = (
     "#000000 #0072B2 #E69F00 #009E73 #CC79A7 #56B4E9 #D55E00".split()
 )
 COLOURS = {"✓": GREEN, "✗": RED, "○": BLUE}  # of what begins with these signs
+PLAIN = str.maketrans("✓✗○", "+xo")  # for a console that knows none of them
 matplotlib.rcParams.update(
     {
         "axes.prop_cycle": matplotlib.cycler(
@@ -52,9 +55,11 @@ def figure(
 
 def show(fig: Figure, sentence: str) -> None:
     """Display a figure; the sentence is its text for screen readers and for the tests."""
-    fig.canvas.draw()
-    fig.canvas.draw()  # the layout of axes with equal scales settles at the second drawing
-    data = {"image/png": base64.b64encode(png(fig.canvas)).decode(), "text/plain": sentence}
+    before, canvas = fig.canvas, FigureCanvasAgg(fig)  # that of a closed figure has no pixels
+    canvas.draw()
+    canvas.draw()  # the layout of axes with equal scales settles at the second drawing
+    fig.set_canvas(before)
+    data = {"image/png": base64.b64encode(png(canvas)).decode(), "text/plain": sentence}
     display(data, metadata={"image/png": {"alt": sentence}}, raw=True)
 
 
@@ -71,6 +76,25 @@ def say(text: str) -> None:
     style = f"border-left: 4px solid {COLOURS[text[0]]}; padding-left: 0.6em"
     page = f'<p role="status" style="{style}">{html.escape(text, quote=False)}</p>'
     display({"text/plain": text, "text/html": page}, raw=True)
+
+
+def display(data: dict[str, str], **options) -> None:
+    """Show in a notebook; elsewhere print the text, in the letters that the console knows."""
+    text = printable(data["text/plain"])
+    if get_ipython() is None:
+        print(text)
+    else:
+        ipython.display({**data, "text/plain": text}, **options)
+
+
+def printable(text: str) -> str:
+    """Return a text in the letters of the console; a notebook knows all."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(PLAIN).encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def png(canvas: FigureCanvasAgg) -> bytes:
@@ -110,11 +134,16 @@ def draw_pixels(
     return artist
 
 
+def array(x: np.ndarray | Tensor) -> np.ndarray:
+    """Return the numbers of a tensor of any float dtype, on any device; an array as it is."""
+    return np.asarray(x.detach().cpu().double() if isinstance(x, Tensor) else x)
+
+
 def draw_points(
     ax: Axes, x: Tensor, *, color: str = BLUE, limit: float = 3.2, title: str = ""
 ) -> Artist:
     """Draw points (N, 2) on square axes from -limit to limit; return the artist."""
-    x = x.detach().cpu().double()
+    x = array(x)
     (artist,) = ax.plot(x[:, 0], x[:, 1], "o", ms=2, mew=0, color=color, alpha=0.6)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
     ax.set(xlabel="first coordinate", ylabel="second coordinate")

@@ -7,24 +7,31 @@ saves is the picture and the sentence, so a reader without a kernel sees the fig
 import base64
 import html
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
+from weakref import WeakSet
 
 import ipywidgets
-import numpy as np
 import torch
+from IPython import get_ipython
 from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .plotting import png
+from .calling import told
+from .plotting import array, png
 
+_made: WeakSet["Explorer"] = WeakSet()  # those that are there
 WIDE = {"description_width": "11em"}
 
 
-def slider(name: str, low: int, high: int, value: int, step: int = 1) -> ipywidgets.IntSlider:
-    """Return a slider over whole numbers that reports every move."""
-    return ipywidgets.IntSlider(
-        value, min=low, max=high, step=step, description=name, style=WIDE, layout=_row()
-    )
+def slider(
+    name: str, low: float, high: float, value: float, step: float = 1
+) -> ipywidgets.IntSlider | ipywidgets.FloatSlider:
+    """Return a slider that reports every move, over whole numbers unless the step is a float."""
+    kind = ipywidgets.FloatSlider if isinstance(step, float) else ipywidgets.IntSlider
+    return kind(value, min=low, max=high, step=step, description=name, style=WIDE, layout=_row())
 
 
 def choice(name: str, options: Sequence, value: object = None) -> ipywidgets.Dropdown:
@@ -58,16 +65,29 @@ class Explorer(ipywidgets.VBox):
         self.sentence, self.png = "", b""
         for artist in self.artists:
             artist.set_animated(True)
-        fig.canvas.draw()
+        self._canvas = FigureCanvasAgg(fig)  # its own: closing a figure of pyplot takes pyplot's
+        self._canvas.draw()
         fig.set_layout_engine("none")  # the layout is settled; drawing again would be slower
-        fig.canvas.draw()
-        self._background = fig.canvas.copy_from_bbox(fig.bbox)
+        self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(fig.bbox)
         self._image, self._view = "", ipywidgets.HTML()
-        for control in controls.values():
-            control.observe(self._redraw, names="value")
+        self._follow(_running_cell())
         self._redraw()
-        buttons = [_play_button(controls[play])] if play else []
+        buttons = [self._play_button(controls[play])] if play else []
         super().__init__([*controls.values(), *buttons, self._view])
+
+    def _follow(self, cell: tuple[str | None, int]) -> None:
+        """Follow the controls, in the place of what an earlier run of the same cell has made."""
+        name, run = self._cell = cell
+        earlier = [old for old in _made if name and old._cell[0] == name and old._cell[1] != run]
+        for old, control in product(earlier, self.controls.values()):
+            for stop in old._stops.pop(control, ()):
+                stop()
+        self._stops = {}  # of each control: what ends that it moves this picture
+        for control in self.controls.values():
+            control.observe(self._redraw, "value")
+            self._stops[control] = [partial(control.unobserve, self._redraw, "value")]
+        _made.add(self)
 
     def _redraw(self, _change: object = None) -> None:
         values = {name: control.value for name, control in self.controls.items()}
@@ -78,13 +98,13 @@ class Explorer(ipywidgets.VBox):
                 raise TypeError(f"update must return a sentence, got {type(sentence).__name__}")
             self._draw()
         except Exception as error:  # shown to the learner, in the widget: see the class docstring
-            said = f"This picture could not be drawn: {type(error).__name__}: {error}"
+            said = f"This picture could not be drawn: {told(error)}"
             self.sentence = self.sentence or said  # the last good one stays with its picture
             self._say(said)
             return
         self.sentence = sentence
         source = base64.b64encode(self.png).decode()
-        width, height = self.figure.canvas.get_width_height()
+        width, height = self._canvas.get_width_height()
         self._image = (
             f'<img alt="{html.escape(sentence)}" src="data:image/png;base64,{source}" '
             f'width="{width}" height="{height}" {_WHOLE}>'
@@ -92,13 +112,20 @@ class Explorer(ipywidgets.VBox):
         self._say(sentence)
 
     def _draw(self) -> None:
-        canvas = self.figure.canvas
-        canvas.restore_region(self._background)
+        self._canvas.restore_region(self._background)
         for artist in self.artists:
             if isinstance(artist, Line2D):  # arrays: it goes through a tensor number by number
-                artist.set_data(*map(np.asarray, artist.get_data()))
-            self.figure.draw_artist(artist)
-        self.png = png(canvas)
+                artist.set_data(*map(array, artist.get_data()))
+            artist.draw(self._canvas.get_renderer())
+        self.png = png(self._canvas)
+
+    def _play_button(self, control: ipywidgets.IntSlider) -> ipywidgets.Play:
+        """Return a play button that moves a slider; they are joined in the browser."""
+        ends = {"min": control.min, "max": control.max, "step": control.step}
+        button = ipywidgets.Play(value=control.value, interval=100, **ends)
+        link = ipywidgets.jslink((button, "value"), (control, "value"))
+        self._stops[control].append(link.unlink)
+        return button
 
     def _say(self, sentence: str) -> None:
         """Show the picture with a sentence: one message to the browser, not two."""
@@ -119,10 +146,8 @@ def _row() -> ipywidgets.Layout:
     return ipywidgets.Layout(width="auto", max_width="36em")
 
 
-def _play_button(control: ipywidgets.IntSlider) -> ipywidgets.Play:
-    """Return a play button that moves a slider; they are joined in the browser."""
-    button = ipywidgets.Play(
-        value=control.value, min=control.min, max=control.max, step=control.step, interval=100
-    )
-    ipywidgets.jslink((button, "value"), (control, "value"))
-    return button
+def _running_cell() -> tuple[str | None, int]:
+    """Return the name of the cell that runs, if the front end tells it, and the run's number."""
+    shell = get_ipython()
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    return parent.get("metadata", {}).get("cellId"), getattr(shell, "execution_count", 0)

@@ -70,6 +70,8 @@ def check_solved(lesson: Path) -> str:
 
 def main() -> int:
     """Check the lessons named, or all; 1 if any fails or none is there."""
+    if hasattr(sys.stdout, "reconfigure"):  # for a console that knows few letters
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("lessons", nargs="*", type=Path)
     parser.add_argument("--offline", action="store_true")

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
 import diffusion_core as dc
+from diffusion_core import nets
 
 PACKAGE = str(Path(dc.__file__).parent)
 FACTORIES = {
@@ -58,12 +59,20 @@ def calls() -> dict[str, Callable]:
     gaussian, levels = {"decoder": dc.gaussian_decoder}, {"decoder": dc.discretized_decoder}
     even = torch.tensor([0.0, 0, 0.2, 0.2, 0.2, 0.2, 0.2], dtype=torch.float64, device="cpu")
     terms = dc.elbo_terms(s, model, x, generator=seeded(), **gaussian)
+    sde = dc.vp_sde()
+    flow = dc.probability_flow(sde, dc.mixture_score(sde, q))
+
+    def posterior(x_t, t):
+        factors = dc.at(s.alpha_bars, t, x_t).sqrt(), dc.at(s.marginal_vars, t, x_t).sqrt()
+        return nets.LevelPosterior(x_t.expand(-1, 4, -1, -1), x_t, *factors)
+
     return {
         "linear_schedule": lambda: dc.linear_schedule(1000).posterior_vars,
         "vp_schedule": lambda: dc.vp_schedule(6).snr,
         "cosine_schedule": lambda: dc.cosine_schedule(6).marginal_factors.table,
         "constant_schedule": lambda: dc.constant_schedule(9, 0.9).alpha_bars,
         "schedule_from_alpha_bars": lambda: dc.schedule_from_alpha_bars([0.5, 1e-3]).betas,
+        "log_snr_schedule": lambda: dc.log_snr_schedule(6).snr,
         "NoiseSchedule": lambda: dc.NoiseSchedule([0.5, 0.99, 0.99]).posterior_factors.table,
         "prior_gap": lambda: dc.prior_gap(s),
         "at": lambda: dc.at(s.betas, t, x),
@@ -119,8 +128,57 @@ def calls() -> dict[str, Callable]:
         "draw_t": lambda: dc.draw_t(s, x, seeded()),
         "eps_loss": lambda: dc.eps_loss(s, model, x, generator=seeded()),
         "v_loss": lambda: dc.v_loss(s, model, x, generator=seeded()),
+        "bound_loss": lambda: dc.bound_loss(
+            s, posterior, x.sign().view(4, 1, 1, 2), generator=seeded()
+        ),
+        "exact_trace": lambda: dc.exact_trace(q.score, y),
+        "hutchinson_trace": lambda: dc.hutchinson_trace(q.score, y, x),
+        "rademacher": lambda: dc.rademacher(x, seeded()),
+        "probe_variances": lambda: dc.probe_variances(x[:, :, None] * y[:, None]),
+        "explicit_loss": lambda: dc.explicit_loss(p.log_prob, q.score, y),
+        "implicit_loss": lambda: dc.implicit_loss(q.score, y),
+        "sliced_loss": lambda: dc.sliced_loss(q.score, y, generator=seeded()),
+        "denoising_loss": lambda: dc.denoising_loss(q.score, y, 0.3, generator=seeded()),
+        "denoising_loss, tables": lambda: dc.denoising_loss(
+            q.score, y, s.betas[t], weights=s.betas[t], generator=seeded()
+        ),
+        "score_model_from_eps": lambda: dc.score_model_from_eps(s, model, t)(x),
+        "score_model_from_eps, one t": lambda: dc.score_model_from_eps(s, model, 3)(x),
         "classifier_free": lambda: dc.classifier_free(model, labels, guidance_scale=2)(x, t),
         "drop_labels": lambda: dc.drop_labels(labels, 3, 0.5, generator=seeded()),
+        "geometric_levels": lambda: dc.geometric_levels(20.0, 0.1, 5),
+        "karras_levels": lambda: dc.karras_levels(20.0, 0.1, 5),
+        "schedule_from_noise_levels": lambda: dc.schedule_from_noise_levels([20.0, 1.0]).betas,
+        "nearest_taus": lambda: dc.nearest_taus(s, [5.0, 1.0]),
+        "langevin_step": lambda: dc.langevin_step(q.score, x, 0.1, generator=seeded()),
+        "langevin_chain": lambda: tuple(dc.langevin_chain(q.score, x, 0.1, 2, generator=seeded())),
+        "langevin_corrector": lambda: dc.langevin_corrector(s, model, x, 3, generator=seeded()),
+        "annealed_langevin_step": lambda: last(dc.annealed_langevin_step, s, x, steps=2),
+        "ncsn_loss": lambda: dc.ncsn_loss(s, model, x, generator=seeded()),
+        "ncsn_loss, one t": lambda: dc.ncsn_loss(s, model, x, t=3, generator=seeded()),
+        "eps_model_from_ncsn": lambda: dc.eps_model_from_ncsn(s, model)(x, t),
+        "heun_step": lambda: list(dc.sample_chain(dc.heun_step, s, model, x))[-1],
+        "dpm_solver_2m": lambda: list(dc.sample_chain(dc.dpm_solver_2m(), s, model, x))[-1],
+        "predictor_corrector_step": lambda: last(dc.predictor_corrector_step, s, x),
+        "invert": lambda: tuple(dc.invert(s, model, x, [6, 3, 0], heun=True)),
+        "wiener_increments": lambda: dc.wiener_increments([0.0, 0.5], x, generator=seeded()),
+        "euler_maruyama": lambda: tuple(
+            dc.euler_maruyama(sde, x, [0.0, 0.5, 1.0], generator=seeded())
+        ),
+        "reverse_sde": lambda: tuple(
+            dc.euler_maruyama(
+                dc.reverse_sde(sde, dc.mixture_score(sde, q)), x, [1.0, 0.5], generator=seeded()
+            )
+        ),
+        "probability_flow": lambda: tuple(dc.euler_maruyama(flow, x, [1.0, 0.5])),
+        "ve_sde": lambda: tuple(dc.euler_maruyama(dc.ve_sde(), x, [0.0, 0.5], generator=seeded())),
+        "mixture_at": lambda: dc.mixture_at(sde, q, 0.5),
+        "mixture_score": lambda: dc.mixture_score(sde, q)(x, 0.5),
+        "solve_ode": lambda: dc.solve_ode(flow.drift, x, 1.0, 0.5, tolerance=1e-3),
+        "log_likelihood": lambda: dc.log_likelihood(flow, x, q.log_prob, tolerance=1e-2),
+        "log_likelihood, probes": lambda: dc.log_likelihood(
+            flow, x, q.log_prob, probes=2, tolerance=1e-2, generator=seeded()
+        ),
     }
 
 
@@ -133,8 +191,11 @@ EVERY = pytest.mark.parametrize("name", NAMES)
 NOT_HERE = {  # of training, devices and types: nothing that makes a tensor from x and t
     "EMA", "ElboEstimate", "ElboTerms", "History", "PriorGapWarning", "Step", "available_devices",
     "bf16_is_faster", "default_device", "even_taus", "is_short_run", "sample_chain", "train",
-    "warmup_cosine", "Gaussian", "Mixture",
+    "warmup_cosine", "Gaussian", "Mixture", "LogLikelihood", "SDE", "Solved", "vp_sde",
+    "ProbeVariances", "Traced",
 }  # fmt: skip
+NEEDS_AUTOGRAD = {"log_likelihood", "log_likelihood, probes"}  # inference mode has none
+NEEDS_AUTOGRAD |= {"exact_trace", "hutchinson_trace", "implicit_loss", "sliced_loss"}
 
 
 def same(got, expected) -> None:
@@ -180,7 +241,8 @@ def test_the_default_dtype_is_asked_for_nothing(name):
 @EVERY
 def test_grad_mode_and_inference_mode_change_no_number(name):
     expected = calls()[name]()
-    for mode in (torch.no_grad(), torch.inference_mode()):
+    modes = [torch.no_grad()] + ([] if name in NEEDS_AUTOGRAD else [torch.inference_mode()])
+    for mode in modes:
         with mode:
             same(calls()[name](), expected)
 

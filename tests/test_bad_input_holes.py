@@ -3,16 +3,18 @@
 Each message begins with the name of the argument.
 """
 
+import copy
 import math
 import re
 
 import numpy as np
 import pytest
 import torch
-from oracles import normal, seeded
+from oracles import initialised, normal, seeded
+from torch import nn
 
 import diffusion_core as dc
-from diffusion_core import judge, nets
+from diffusion_core import checkpoints, judge, nets
 
 pytestmark = pytest.mark.usefixtures("untouched_global_rng")
 
@@ -257,3 +259,120 @@ def test_the_frechet_distance_refuses_what_are_no_features(bad):
 def test_the_floor_of_digits_is_of_two_images_or_more(n):
     rng = seeded()
     refused("n", judge.frechet_floor, nets.Classifier(), IMAGES, IMAGES, n, generator=rng)
+
+
+@pytest.mark.parametrize("n", [5, 99])
+def test_the_floor_draws_no_image_twice(n):
+    rng = seeded()
+    judge.frechet_floor(nets.Classifier(), IMAGES, IMAGES, 4, generator=rng)
+    refused("n", judge.frechet_floor, nets.Classifier(), IMAGES, IMAGES, n, generator=rng)
+
+
+# Derivatives where a value alone would do.
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_the_decoder_has_forward_derivatives_at_the_first_and_the_last_level():
+    """They were NaN: 0 times the infinite slope at infinity."""
+    x0 = torch.tensor([[-1.0, 1.0], [1 / 255, -1.0]], dtype=torch.float64)
+    var = torch.full_like(x0, 1e-3)
+
+    def log_p(mean):
+        return dc.discretized_decoder(x0, dc.Gaussian(mean, var)).sum()
+
+    for mean in (0.9 * x0, -x0, 1.5 * x0):
+        along = torch.ones_like(x0)
+        _, got = torch.func.jvp(log_p, (mean,), (along,))
+        torch.testing.assert_close(got, torch.func.grad(log_p)(mean).sum(), rtol=1e-9, atol=0)
+        assert got.isfinite()
+
+
+@pytest.mark.parametrize("dim", [8, 9, 20])
+def test_a_score_taken_under_autocast_is_that_of_float32(dim):
+    data = dc.mixture(normal(5, dim, dtype=torch.float32), 0.3)
+    x = normal(3, dim, seed=2, dtype=torch.float32).requires_grad_()
+    (wanted,) = torch.autograd.grad(data.log_prob(x).sum(), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        (got,) = torch.autograd.grad(data.log_prob(x).sum(), x)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got, data.score(x.detach()), rtol=1e-4, atol=1e-4)
+
+
+# Files.
+
+
+def tied() -> nn.Module:
+    network = initialised(lambda: nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
+    network[1].weight = network[0].weight
+    return network
+
+
+def test_tied_weights_are_saved_and_come_back(tmp_path):
+    path, network = tmp_path / "tied.safetensors", tied()
+    checkpoints.save(path, network)
+    other = tied()
+    with torch.no_grad():
+        other[0].weight.zero_()
+    checkpoints.load(path, other)
+    assert other[1].weight is other[0].weight and torch.equal(other[0].weight, network[0].weight)
+
+
+def test_a_run_of_another_dtype_is_refused_and_changes_nothing(tmp_path):
+    path, network = tmp_path / "run.safetensors", tied()
+    adam = torch.optim.AdamW(network.parameters())
+    checkpoints.save_run(path, network, dc.EMA(network), adam)
+    checkpoints.load_run(path, network, dc.EMA(network), adam)
+    other = tied().double()
+    before = copy.deepcopy(other.state_dict())
+    run = other, dc.EMA(other), torch.optim.AdamW(other.parameters())
+    with pytest.raises(ValueError, match=r"run.safetensors must have the model's dtypes, got"):
+        checkpoints.load_run(path, *run)
+    torch.testing.assert_close(other.state_dict(), before, rtol=0, atol=0)
+
+
+def test_weights_are_cast_to_the_models_dtype_but_never_to_integers(tmp_path):
+    path, network = tmp_path / "half.safetensors", tied()
+    checkpoints.save(path, network, dtype=torch.float16)
+    other = tied()
+    checkpoints.load(path, other)
+    assert other[0].weight.dtype == torch.float32
+    torch.testing.assert_close(other[0].weight, network[0].weight, rtol=1e-3, atol=1e-3)
+    counted = nn.Module()
+    counted.register_buffer("n", torch.tensor([1.5]))
+    checkpoints.save(path, counted)
+    counted.n = torch.tensor([1])
+    with pytest.raises(ValueError, match=r"half.safetensors must have the model's dtypes, got"):
+        checkpoints.load(path, counted)
+
+
+# Training and networks.
+
+
+def test_a_tensor_is_no_row_of_batches():
+    def loss(network, x0):
+        return network(x0).square().mean()
+
+    network = initialised(lambda: nn.Linear(2, 2, dtype=torch.float64))
+    dc.train(network, loss, [X], steps=1)
+    for bad in (X, "batches", {"x0": X}, None, 3):
+        refused("batches", dc.train, network, loss, bad, steps=1)
+
+
+@pytest.mark.parametrize("layer", [nets.Down, nets.Up])
+def test_a_layer_alone_looks_at_its_sizes_and_at_its_images(layer):
+    down = initialised(lambda: layer(2, 3))
+    images = normal(1, 2, 4, 4, dtype=torch.float32)
+    down(images)
+    for bad in (0, -1, 2.0, "2", None):
+        refused("in_channels", layer, bad, 3)
+        refused("out_channels", layer, 2, bad)
+    for bad in (images[0], images[:, :1], images.double(), images.long(), images[..., :0], None):
+        refused("x", down, bad)
+
+
+def test_one_number_in_each_group_cannot_be_normalised():
+    t = torch.tensor([1])
+    pixel = normal(1, 1, 1, 1, dtype=torch.float32)
+    refused("x_t", nets.UNet(widths=(8,), patch=1), pixel, t)
+    nets.UNet(widths=(16,), patch=1)(pixel, t)
+    nets.UNet(widths=(8,), patch=1)(pixel.expand(2, 1, 1, 1), t.expand(2))

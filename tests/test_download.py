@@ -133,7 +133,7 @@ BAD = {  # what a mirror may do, and what is said about it
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     monkeypatch.setattr(download, "_failed", {})
-    monkeypatch.setattr(download, "PATIENCE", 2.0)
+    monkeypatch.setattr(download, "PATIENCE", 1.0)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -208,7 +208,7 @@ def test_a_mirror_is_not_asked_to_compress(serve, folder):
 
 
 def test_a_mirror_may_take_longer_than_our_patience_when_it_is_not_too_slow(serve, folder):
-    address, _ = serve(lambda handler: trickle(handler, piece=6_000, pause=0.25))
+    address, _ = serve(lambda handler: trickle(handler, piece=6_000, pause=0.15))
     start = time.monotonic()
     fetch(folder, address)
     assert time.monotonic() - start > download.PATIENCE

@@ -257,9 +257,9 @@ def test_row_17_the_prior_term_depends_on_no_model_noise_or_variance():
 def test_traps_7_and_11_the_decoder_gets_x0_hat_and_beta_1_whichever_the_variances():
     seen = []
 
-    def decoder(x0, p):
+    def decoder(x0, p, x_1):
         seen.append((x0, p))
-        return dc.gaussian_decoder(x0, p)
+        return dc.gaussian_decoder(x0, p, x_1)
 
     spoiled = S.posterior_vars.clone()
     spoiled[:2] = math.nan  # the variances are those of t >= 2
@@ -383,12 +383,12 @@ def test_elbo_estimate_with_one_draw_of_one_possible_step_is_exact_apart_from_ch
         schedule,
         eps_model,
         x0,
-        decoder=lambda x, p: x.sum(1) * 0,
+        decoder=lambda x, p, x_1: x.sum(1) * 0,
         probs=torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64),
         draws=1,
         generator=seeded(),
     )
-    terms = terms_of(x0, eps_model, schedule=schedule, decoder=lambda x, p: x.sum(1) * 0)
+    terms = terms_of(x0, eps_model, schedule=schedule, decoder=lambda x, p, x_1: x.sum(1) * 0)
     expected = total(terms)
     assert_close(got.mean, expected.mean().item(), rtol=1e-9, atol=1e-12)
     assert_close(got.std_error, (expected.std() / math.sqrt(5)).item(), rtol=1e-9, atol=1e-12)

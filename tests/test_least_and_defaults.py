@@ -43,6 +43,20 @@ def model(x_t, t):
     return 0.5 * x_t
 
 
+def posterior(x_t, t):
+    factors = dc.at(S.alpha_bars, t, x_t).sqrt(), dc.at(S.marginal_vars, t, x_t).sqrt()
+    return nets.LevelPosterior(x_t.expand(-1, 4, -1, -1), x_t, *factors)
+
+
+def minus(x):
+    """The score of N(0, I)."""
+    return -x
+
+
+VP = dc.vp_sde()
+SWIRL = dc.SDE(lambda x, time: x.flip(1).sin(), lambda x, time: 0.0)  # no diagonal Jacobian
+
+
 def members(name: str, value: object) -> Iterator[tuple[str, Callable]]:
     """Yield a function; or a class, by the arguments of its constructor, and its methods."""
     if inspect.isclass(value) and not issubclass(value, Exception):
@@ -76,6 +90,17 @@ RANDOM = {
     "judge.frechet_floor": lambda **g: torch.tensor(
         judge.frechet_floor(nets.Classifier(), IMAGES, IMAGES, 3, **g)
     ),
+    "langevin.annealed_langevin_step": lambda **g: (
+        dc.annealed_langevin_step(S, model, X, 5, 2, steps=1, **g).x_t
+    ),
+    "langevin.langevin_chain": lambda **g: next(dc.langevin_chain(minus, X, 0.1, 1, **g)),
+    "langevin.langevin_corrector": lambda **g: dc.langevin_corrector(S, model, X, 5, **g),
+    "langevin.langevin_step": lambda **g: dc.langevin_step(minus, X, 0.1, **g),
+    "langevin.ncsn_loss": lambda **g: dc.ncsn_loss(S, model, X, **g),
+    "likelihood.log_likelihood": lambda **g: (
+        dc.log_likelihood(SWIRL, X, lambda x: x.sum(1), probes=2, tolerance=0.1, **g).log_prob
+    ),
+    "losses.bound_loss": lambda **g: dc.bound_loss(S, posterior, X.sign()[:, None, None], **g),
     "losses.draw_t": lambda **g: dc.draw_t(S, X, **g),
     "losses.eps_loss": lambda **g: dc.eps_loss(S, model, X, **g),
     "losses.v_loss": lambda **g: dc.v_loss(S, model, X, **g),
@@ -85,8 +110,16 @@ RANDOM = {
     "mixtures.Mixture.sample": lambda **g: POINTS.sample(9, **g),
     "process.q_sample": lambda **g: dc.q_sample(S, X, 5, **g),
     "process.q_trajectory": lambda **g: dc.q_trajectory(S, X, **g),
+    "score_matching.denoising_loss": lambda **g: dc.denoising_loss(POINTS.score, X, 0.5, **g),
+    "score_matching.sliced_loss": lambda **g: dc.sliced_loss(POINTS.score, X, **g).detach(),
+    "traces.rademacher": lambda **g: dc.rademacher(X, **g),
     "samplers.ddim_step": lambda **g: dc.ddim_step(S, model, X, 5, 2, eta=1.0, **g).x_t,
     "samplers.ddpm_step": lambda **g: dc.ddpm_step(S, model, X, 5, 4, **g).x_t,
+    "sde.euler_maruyama": lambda **g: next(dc.euler_maruyama(VP, X, [0.0, 0.1], **g)),
+    "sde.wiener_increments": lambda **g: dc.wiener_increments([0.0, 0.1], X, **g),
+    "solvers.predictor_corrector_step": lambda **g: (
+        dc.predictor_corrector_step(S, model, X, 5, 2, eta=0.0, **g).x_t
+    ),
     "toys.toy_2d": lambda **g: toys.toy_2d("moons", 9, **g),
 }
 IMAGES = normal(8, 1, 28, 28, dtype=torch.float32)
@@ -224,6 +257,108 @@ LIMITS = {  # the call, the arguments that are just allowed, those that are just
         [(0,), (11, 0), (1,)],
     ),
     "even_taus": (dc.even_taus, [(1, 1), (9, 9), (9, 1)], [(0, 1), (1, 0), (9, 10)]),
+    # noise levels, Langevin dynamics and solvers
+    "geometric_levels": (
+        dc.geometric_levels,
+        [(1 + TOUCH, 1.0, 2), (1e14, 1e-14, 2)],
+        [(1.0, 1.0, 2), (1.0, 0.0, 2), (2.0, 1.0, 1)],
+    ),
+    "karras_levels": (
+        lambda rho, *grid: dc.karras_levels(*grid, rho=rho),
+        [(1.0, 2.0, 1.0, 2), (7, 2, 1, 2)],
+        [(1 - TOUCH, 2.0, 1.0, 2), (7.0, 1.0, 1.0, 2), (7.0, 2.0, 0.0, 2), (7.0, 2.0, 1.0, 1)],
+    ),
+    "noise_levels": (
+        lambda *levels: dc.schedule_from_noise_levels(levels),
+        [(20.0,), (1e14, 1.0e7, 1.0), (20.0, 1e-150)],
+        [(), (1.0, 1.0), (1.0, 2.0), (20.0, 0.0), (2e14, 1.0), (1e14, 1.0), (20.0, 1e-200)],
+    ),
+    "nearest_taus": (
+        lambda n: dc.nearest_taus(S, torch.arange(n, 0, -1).double()),
+        [(1,), (10,)],
+        [(0,), (11,)],
+    ),
+    "step_size": (
+        lambda h: dc.langevin_step(minus, X, h, generator=seeded()),
+        [(1e-300,), (1,)],
+        [(0.0,), (-TOUCH,)],
+    ),
+    "langevin steps": (
+        lambda n: list(dc.langevin_chain(minus, X, 0.1, n, generator=seeded())),
+        [(1,)],
+        [(0,)],
+    ),
+    "ratio": (
+        lambda ratio: dc.langevin_corrector(S, model, X, 5, ratio=ratio, generator=seeded()),
+        [(1e-300,)],
+        [(0.0,)],
+    ),
+    "corrector t": (
+        lambda t: dc.langevin_corrector(S, model, X, t, generator=seeded()),
+        [(1,), (10,)],
+        [(0,), (11,)],
+    ),
+    "annealed t": (
+        lambda *ts: steps(dc.annealed_langevin_step, *ts, steps=1, generator=seeded()),
+        [(1, 0), (10, 0)],
+        [(0, 0), (11, 0), (5, 5)],
+    ),
+    "ncsn_loss t": (
+        lambda t: dc.ncsn_loss(S, model, X, t=t, generator=seeded()),
+        [(1,), (10,)],
+        [(0,), (11,)],
+    ),
+    "eps_model_from_ncsn t": (
+        lambda t: dc.eps_model_from_ncsn(S, model)(X, t),
+        [(1,), (10,)],
+        [(0,), (11,)],
+    ),
+    "heun t": (lambda *ts: steps(dc.heun_step, *ts), [(1, 0), (10, 0)], [(0, 0), (11, 0), (5, 5)]),
+    "2m t": (
+        lambda *ts: steps(dc.dpm_solver_2m(), *ts),
+        [(1, 0), (10, 0)],
+        [(0, 0), (11, 0), (5, 5)],
+    ),
+    "pc t": (
+        lambda *ts: steps(dc.predictor_corrector_step, *ts, generator=seeded()),
+        [(1, 0), (10, 0)],
+        [(0, 0), (11, 0), (5, 5)],
+    ),
+    "invert taus": (
+        lambda *taus: list(dc.invert(S, model, X, taus)),
+        [(1, 0), (10, 0)],
+        [(0,), (11, 0), (1,)],
+    ),
+    # continuous time
+    "vp_sde": (dc.vp_sde, [(1e-300, 1e-300), (1, 2)], [(0.0, 1.0), (2.0, 1.0)]),
+    "ve_sde": (dc.ve_sde, [(1e-3, 1e-3), (1, 2)], [(0.0, 1.0), (2.0, 1.0)]),
+    "times": (
+        lambda *times: dc.wiener_increments(times, X, generator=seeded()),
+        [(0.0, TOUCH), (TOUCH, 0.0)],
+        [(), (0.0,), (0.0, 0.0), (0.0, 1.0, 0.5)],
+    ),
+    "mixture_at time": (
+        lambda time: dc.mixture_at(VP, POINTS, time),
+        [(0,), (0.0,), (1.0,)],
+        [(-TOUCH,), (1 + TOUCH,)],
+    ),
+    "tolerance": (
+        lambda tolerance: dc.solve_ode(lambda x, time: -x, X, 0.0, 1e-3, tolerance=tolerance),
+        [(1.1e-13,), (1 - TOUCH,)],
+        [(1e-13,), (1.0,)],
+    ),
+    "probes": (
+        lambda n: dc.log_likelihood(
+            SWIRL, X, lambda x: x.sum(1), probes=n, tolerance=0.1, generator=seeded()
+        ),
+        [(0,), (2,)],
+        [(-1,), (1,)],
+    ),
+    "start": (
+        lambda start: dc.log_likelihood(SWIRL, X, lambda x: x.sum(1), start=start, tolerance=0.1),
+        [(0.0,), (0,), (1 - TOUCH,)],
+        [(-TOUCH,), (1.0,)],
+    ),
     # exact answers
     "log_prob var": (lambda v: spread(v).log_prob(X[:1]), [(1e-300,)], [(0.0,)]),
     "kl p.var": (lambda v: dc.kl_divergence(spread(v), spread(1.0)), [(1e-300,)], [(0.0,)]),
@@ -249,6 +384,22 @@ LIMITS = {  # the call, the arguments that are just allowed, those that are just
         lambda x: dc.discretized_decoder(torch.tensor([[x]]), dc.Gaussian(*torch.ones(2, 1, 1))),
         [(-1.0,), (1.0,)],
         [(-257 / 255,), (257 / 255,)],
+    ),
+    # score matching
+    "noise_level": (
+        lambda level: dc.denoising_loss(POINTS.score, X, level, generator=seeded()),
+        [(1e-9,), (1,)],
+        [(0.0,), (-TOUCH,)],
+    ),
+    "weights of denoising": (
+        lambda w: dc.denoising_loss(POINTS.score, X, 1.0, weights=w, generator=seeded()),
+        [(0.0,), (0,)],
+        [(-TOUCH,)],
+    ),
+    "score_model_from_eps t": (
+        lambda t: dc.score_model_from_eps(S, model, t)(X),
+        [(1,), (10,)],
+        [(0,), (11,)],
     ),
     # guidance
     "guidance_scale": (
@@ -331,27 +482,56 @@ DEFAULTS = {
     "EMA": {"decay": 0.999},
     "Gaussian.sample": {"generator": None},
     "Mixture.sample": {"generator": None},
+    "annealed_langevin_step": {"steps": 100, "ratio": 0.2, "generator": None},
     "at": {"lowest": 0},
     "bits_per_dim": {"bin_width": 1.0},
+    "bound_loss": {"generator": None},
     "classifier_free": {"guidance_scale": 1.0},
     "cosine_schedule": {"offset": 0.008, "beta_max": 0.999},
     "ddim_step": {"eta": 0.0, "clip": None, "generator": None},
     "ddpm_step": {"variances": None, "clip": None, "generator": None},
+    "denoising_loss": {"weights": 1.0, "generator": None},
+    "discretized_decoder": {"x_1": None},
     "draw_t": {"generator": None},
+    "gaussian_decoder": {"x_1": None},
     "drop_labels": {"share": 0.1, "generator": None},
     "elbo_estimate": {"draws": 4, "variances": None, "generator": None},
     "elbo_terms": {"variances": None, "generator": None},
     "eps_errors": {"generator": None},
     "eps_loss": {"generator": None},
     "eps_weights": {"variances": None},
+    "euler_maruyama": {"increments": None, "generator": None},
+    "heun_step": {"clip": None},
+    "invert": {"taus": None, "heun": False},
+    "karras_levels": {"rho": 7.0},
+    "langevin_chain": {"generator": None},
+    "langevin_corrector": {"steps": 1, "ratio": 0.2, "generator": None},
+    "langevin_step": {"generator": None},
+    "log_likelihood": {"start": 0.0, "probes": 0, "tolerance": 1e-6, "generator": None},
+    "ncsn_loss": {"t": None, "generator": None},
+    "predictor_corrector_step": {
+        "eta": 1.0,
+        "steps": 1,
+        "ratio": 0.2,
+        "clip": None,
+        "generator": None,
+    },
+    "SDE": {"marginal": None},
+    "solve_ode": {"tolerance": 1e-6},
+    "ve_sde": {"lowest": 0.01, "highest": 50.0},
+    "vp_sde": {"beta_min": 0.1, "beta_max": 20.0},
+    "wiener_increments": {"generator": None},
     "linear_schedule": {"beta_start": 1e-4, "beta_end": 0.02},
     "log_ratio": {"variances": None},
+    "log_snr_schedule": {"highest": 13.0, "lowest": -9.0},
     "mixture": {"var": 0.0, "weights": None},
     "p_step": {"variances": None},
     "prior_gap": {"second_moment": 1.0},
     "q_sample": {"eps": None, "generator": None},
     "q_trajectory": {"generator": None},
+    "rademacher": {"generator": None},
     "sample_chain": {"taus": None},
+    "sliced_loss": {"probe": None, "generator": None},
     "standard_normal": {"generator": None},
     "train": {
         "steps": None,
@@ -373,6 +553,9 @@ DEFAULTS = {
     "metrics.mmd": {"bandwidths": (0.1, 0.2, 0.5, 1.0, 2.0)},
     "metrics.sliced_wasserstein": {"n_projections": 128, "generator": None},
     "nets.Classifier": {"seed": 0},
+    "nets.LevelUNet": {"widths": (16, 48, 128), "patch": 1},
+    "nets.LevelUNet.forward": {"y": None},
+    "nets.LevelUNet.posterior": {"y": None},
     "nets.MLP": {"dim": 2, "width": 128, "depth": 3, "seed": 0},
     "nets.UNet": {
         "in_channels": 1,

@@ -162,5 +162,21 @@ def test_a_reading_in_words(low, high, words):
     assert not museum.Reading("It", math.nan, low, high).passes
 
 
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [
+        (2.003, -math.inf, 2, "It: 2.003. Allowed: at most 2."),
+        (1.0201, 0.98, 1.02, "It: 1.0201. Allowed: 0.98 to 1.02."),
+        (1.000002, 1 - 1e-6, 1 + 1e-6, "It: 1.000002. Allowed: 1."),
+        (0.9999999, 1 - 1e-6, 1 + 1e-6, "It: 1. Allowed: 1."),
+        (1.9996, -math.inf, 2, "It: 2. Allowed: at most 2."),
+        (-1e-17, 0, math.inf, "It: -1e-17. Allowed: at least 0."),
+        (math.nan, 0, 1, "It: nan. Allowed: 0 to 1."),
+    ],
+)
+def test_a_reading_has_as_many_digits_as_tell_whether_it_is_allowed(value, low, high, said):
+    assert museum.Reading("It", value, low, high).sentence() == said
+
+
 def test_a_source_can_be_shown():
     lab.show_source(*(exhibit.function for exhibit in museum.EXHIBITS.values()))

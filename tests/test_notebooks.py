@@ -130,6 +130,23 @@ def test_two_to_four_exercises_each_with_a_folded_solution(source):
     assert len(changed) == len(folded)
 
 
+HEADING = re.compile(r"(#+) (Deeper: )?")  # at the start of a cell: level, and whether it folds
+
+
+@EVERY
+def test_a_deeper_section_is_folded_and_a_heading_of_its_level_or_above_ends_the_fold(source):
+    """Without that heading the fold would swallow the road; a heading inside a cell ends none."""
+    heads = [cell for cell in build.lesson(source).cells if cell.cell_type == "markdown"]
+    heads = [(cell, HEADING.match(cell.source)) for cell in heads]
+    heads = [(cell, len(found[1]), bool(found[2])) for cell, found in heads if found]
+    for i, (cell, level, deeper) in enumerate(heads):
+        assert bool(cell.metadata.get("jp-MarkdownHeadingCollapsed")) == deeper, cell.source[:60]
+        assert not deeper or any(other <= level for _, other, _ in heads[i + 1 :]), cell.source[:60]
+    text = "\n".join(cell.source for cell in build.lesson(source).cells)
+    inside = len(re.findall(r"^#+ Deeper:", text, re.M))
+    assert inside == sum(deeper for *_, deeper in heads), "a Deeper heading inside a cell"
+
+
 def test_a_changed_source_is_noticed(tmp_path, monkeypatch):
     source = tmp_path / "src" / "02_forward_process.py"
     source.parent.mkdir()

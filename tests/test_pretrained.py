@@ -3,9 +3,11 @@
 import hashlib
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import epochs
 import pooch
 import pytest
 import torch
@@ -196,7 +198,7 @@ class Labelled(nets.MLP):
 
 
 class Run:
-    """scripts/train_mnist.py on 34 points in the plane; some calls of the loss interrupt it."""
+    """scripts/epochs.py on 34 points in the plane; some calls of the loss interrupt it."""
 
     def __init__(self, state: Path, monkeypatch):
         self.interrupts, self.calls, self.trials = (), Counter(), 0
@@ -229,7 +231,8 @@ class Run:
 
     def go_on(self):
         images = normal(34, 2, dtype=torch.float32), torch.arange(34) % 3
-        return train_mnist.train(self.options, images, SCHEDULE)
+        loss = partial(train_mnist.labelled_loss, schedule=SCHEDULE)
+        return epochs.run_epochs(self.options, pretrained.mnist_unet(), loss, images)
 
 
 @pytest.fixture

@@ -308,6 +308,14 @@ def test_bfloat16_autocast_trains_float32_weights():
     assert history.losses[-1] < history.losses[0]
 
 
+@pytest.fixture
+def quick_trial(monkeypatch):
+    """Each look at the clock takes 0.2 s, so that a trial of seconds is one of some rounds."""
+    clock = itertools.count(0.0, 0.2)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=clock.__next__))
+
+
+@pytest.mark.usefixtures("quick_trial")
 def test_the_bfloat16_trial_leaves_no_trace():
     model = initialised(lambda: nn.Linear(4, 4))
     before = [p.clone() for p in model.parameters()]
@@ -321,6 +329,7 @@ def normalised() -> nn.Module:
     return initialised(lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4)))
 
 
+@pytest.mark.usefixtures("quick_trial")
 @pytest.mark.parametrize("raising", [False, True])
 def test_the_bfloat16_trial_leaves_buffers_and_modes(raising):
     model, calls = normalised(), []

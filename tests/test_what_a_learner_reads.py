@@ -99,7 +99,75 @@ DIFFERENCES = {  # what is given, what is wanted, what is said
         "A number should be 2e+06, yours is 6e+06. Yours are all 3 times what they should be.",
     ),
     "no factor": (row(2, 5), row(1, 2), "A number should be 2, yours is 5."),
-    "a large count": (2**24, 2**24 + 1, "A number should be 1.678e+07, yours is 1.678e+07."),
+    "a large count": (2**24, 2**24 + 1, "A number should be 16777217, yours is 16777216."),
+    "a large count among others": (
+        row(1e6, 2e6 + 1),
+        torch.tensor([1_000_000, 2_000_000]),
+        "A number should be 2000000, yours is 2000001.",
+    ),
+    "numbers that differ late": (
+        row(1, 1.0003),
+        row(1, 1),
+        "A number should be 1, yours is 1.0003.",
+    ),
+    "a factor that is nearly 1": (
+        row(1.0003, 2.0006),
+        row(1, 2),
+        "A number should be 2, yours is 2.001. Yours are all 1.0003 times what they should be.",
+    ),
+    "the same infinity beside a wrong number": (
+        row(math.inf, 3),
+        row(math.inf, 2),
+        "A number should be 2, yours is 3.",
+    ),
+    "the same NaN beside a wrong number": (
+        row(math.nan, 3),
+        row(math.nan, 2),
+        "A number should be 2, yours is 3.",
+    ),
+    "empty": (row(), row(), ""),
+    "empty, and should be": (
+        row(1),
+        torch.ones(0, 2),
+        "The result should have shape (0, 2), yours (1,).",
+    ),
+    "empty, and should not be": (row(), row(1), "The result should have shape (1,), yours (0,)."),
+    "an array without axes": (np.array(1.375), 1.375, ""),
+    "an array of one number": (np.array([2.0]), 1.0, "A number should be 1, yours is 2."),
+    "a scalar of NumPy": (np.float32(1.375), 1.375, ""),
+    "a whole number of NumPy": (np.int64(7), 7, ""),
+    "an array": (
+        np.ones(2),
+        row(1, 1),
+        "The result should be a Tensor, yours is a NumPy array of float64.",
+    ),
+    "an array of a complex number": (
+        np.array(1j),
+        1.0,
+        "The result should be a number, yours is a NumPy array of complex128.",
+    ),
+    "a complex number": (1j, 1.0, "The result should be a number, yours is a complex."),
+    "complex": (
+        row(1) * 1j,
+        row(1),
+        "The result should be a Tensor, yours is a Tensor of torch.complex128.",
+    ),
+    "complex in a part": (
+        (1, row(1) * 1j),
+        (1, row(1)),
+        "In part 2 of the result: The result should be a Tensor, yours is a Tensor of "
+        "torch.complex128.",
+    ),
+    "sparse": (
+        row(1, 0).to_sparse(),
+        row(1, 0),
+        "The result should be a Tensor, yours is a Tensor of layout torch.sparse_coo.",
+    ),
+    "without numbers": (
+        row(1).to("meta"),
+        row(1),
+        "The result should be a Tensor, yours is a Tensor on meta, without numbers.",
+    ),
     "a large count in floats": (2.0**24 + 1, 2**24 + 1, ""),
     "a count, almost": (7.01, 7, "A number should be 7, yours is 7.01."),
     "counts, almost": (row(7, 8.01), torch.tensor([7, 8]), "A number should be 8, yours is 8.01."),
@@ -282,6 +350,11 @@ VERDICTS = {
         lambda n: torch.arange(n) + 0.5 * (torch.arange(n) == 2),
         "✗ Not yet. A number should be 2, yours is 2.5. This was with n = 3.",
     ),
+    "a long count in the arguments": (
+        WHOLE._replace(cases=lambda _: [(12_345,)]),
+        lambda n: torch.arange(n) + 1,
+        "✗ Not yet. A number should be 0, yours is 1. This was with n = 12345.",
+    ),
     "a count": (COUNT, 2**24 + 1, "✓ Right."),
     "a count less by one": (COUNT, 2**24, "✗ Not yet. Your number is too small."),
     "a count more by one": (COUNT, 2**24 + 2, "✗ Not yet. Your number is too large."),
@@ -335,7 +408,7 @@ def test_what_is_said_has_the_colour_of_its_sign(sign, colour, displayed):
 
 
 def raising(error: BaseException):
-    def function():
+    def function(**values):
         raise error
 
     return function
@@ -347,6 +420,9 @@ ERRORS = {
     "several lines": (RuntimeError("first\nsecond\nlast"), "RuntimeError", "RuntimeError: first."),
     "a key": (KeyError("t"), "KeyError", "KeyError: 't'."),
     "an exit": (SystemExit(3), "SystemExit", "SystemExit: 3."),
+    "an exit without a status": (SystemExit(None), "SystemExit", "SystemExit."),
+    "no text": (AssertionError(), "AssertionError", "AssertionError."),
+    "an empty line first": (ValueError("\n no such t\n"), "ValueError", "ValueError: no such t."),
 }
 
 
@@ -436,9 +512,13 @@ def test_an_explorer_shows_a_picture_of_known_size_with_its_sentence():
     assert page.startswith('<img alt="height 5." src="data:image/png;base64,')
     assert 'width="300" height="200" decoding="sync"' in page
     assert page.endswith('<p role="status">height 5.</p>')
+    told = "This picture could not be drawn: "
     widget.controls["height"].value = 7
-    said = "This picture could not be drawn: ValueError: no &lt;7&gt;"
-    assert widget.children[-1].value.endswith(f'<p role="status">{said}</p>')
+    said = f'<p role="status">{told}ValueError: no &lt;7&gt;</p>'
+    assert widget.children[-1].value.endswith(said)
+    widget.update = raising(AssertionError())
+    widget.controls["height"].value = 8
+    assert widget.children[-1].value.endswith(f'<p role="status">{told}AssertionError</p>')
 
 
 # Figures.

@@ -110,11 +110,18 @@ def test_a_closed_widget_frees_its_figure():
     assert figure() is None
 
 
+def test_a_slider_is_over_whole_numbers_unless_its_step_is_a_float():
+    whole, fine = lab.slider("n", 0, 10, 3), lab.slider("sigma", 0.1, 2.0, 0.6, 0.1)
+    assert type(whole.value) is int and whole.step == 1
+    assert (fine.min, fine.max, fine.value, fine.step) == (0.1, 2.0, 0.6, 0.1)
+    assert len(values_of(fine)) == MOST and values_of(whole) == list(range(11))
+
+
 def values_of(control) -> list:
     """Return the options of a list; of a slider, its ends and some values between."""
     if isinstance(control, ipywidgets.Dropdown):
         return list(control.options)
-    every = np.arange(control.min, control.max + 1, control.step)
+    every = np.arange(control.min, control.max + control.step / 2, control.step)
     chosen = np.linspace(0, len(every) - 1, min(MOST, len(every))).round().astype(int)
     return every[chosen].tolist()
 

@@ -2,6 +2,7 @@
 
 from .classifier import Classifier
 from .embeddings import timestep_embedding
+from .levels import LevelPosterior, LevelUNet
 from .mlp import MLP
 from .unet import Down, ResBlock, SelfAttention, UNet, Up
 
@@ -9,6 +10,8 @@ __all__ = [
     "MLP",
     "Classifier",
     "Down",
+    "LevelPosterior",
+    "LevelUNet",
     "ResBlock",
     "SelfAttention",
     "UNet",

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import require
+from .inputs import check_floats
 from .weights import drawn_from
 
 
@@ -10,7 +12,8 @@ class Classifier(nn.Module):
     """Say which digit it is: forward(x) -> logits (B, 10); features(x) -> (B, 64).
 
     Three convolutions take 28 x 28 pixels to 64 channels of 7 x 7, a linear map makes the 64
-    features, another the logits. x: (B, 1, 28, 28) in [-1, 1]. The weights follow from seed alone.
+    features, another the logits. x: (B, 1, 28, 28) in [-1, 1], else ValueError is raised.
+    The weights follow from seed alone.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
@@ -25,6 +28,8 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return 64 numbers for each image: what the logits are made of."""
+        check_floats("x", x, self.conv1.weight)
+        require(x.shape[1:] == (1, 28, 28), "x", "have shape (B, 1, 28, 28)", x)
         h = F.silu(self.norm1(self.conv1(x)))  # (B, 32, 14, 14)
         h = F.silu(self.norm2(self.conv2(h)))  # (B, 64, 7, 7)
         h = F.silu(self.norm3(self.conv3(h)))

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..checks import check_count
+from ..checks import check_count, require
 
 
 def check_even(name: str, n: int) -> None:
@@ -20,6 +20,7 @@ def check_steps(t: Tensor, x_t: Tensor) -> None:
     _check_integers(t)
     if t.shape != x_t.shape[:1]:
         raise ValueError(f"t must have shape ({len(x_t)},), got {tuple(t.shape)}")
+    require(t.device == x_t.device, "t", f"be on the device of x_t, {x_t.device}", t.device)
 
 
 def _check_integers(t: Tensor) -> None:
@@ -43,6 +44,8 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000) -> Tenso
     if t.ndim != 1:
         raise ValueError(f"t must have shape (B,), one step for each example, got {tuple(t.shape)}")
     check_even("dim", dim)
+    period = isinstance(max_period, int | float) and 0 < max_period < math.inf
+    require(period, "max_period", "be a positive number", max_period)
     half = dim // 2
     exponents = torch.arange(half, dtype=torch.float32, device=t.device) / half  # (dim/2,)
     frequencies = torch.exp(-math.log(max_period) * exponents)  # (dim/2,), 1 down to ~1/max_period

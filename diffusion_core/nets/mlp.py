@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ..checks import check_count
 from .embeddings import check_even, check_steps, timestep_embedding
+from .inputs import check_floats
 from .weights import drawn_from
 
 
@@ -35,6 +36,7 @@ class MLP(nn.Module):
             self.to_out = nn.Linear(width, dim)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        check_floats("x_t", x_t, self.from_x.weight)
         if x_t.ndim != 2 or x_t.shape[1] != self.dim:
             raise ValueError(f"x_t must have shape (B, {self.dim}), got {tuple(x_t.shape)}")
         check_steps(t, x_t)

@@ -11,8 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import check_count, kind
+from ..checks import require
 from .embeddings import check_even, check_steps, timestep_embedding
+from .inputs import (
+    check_block,
+    check_channels,
+    check_floats,
+    check_images,
+    check_sizes,
+    check_told,
+    check_unet,
+)
 from .weights import drawn_from
 
 GROUPS = 8  # GroupNorm normalises each example in 8 groups of channels: it never sees the batch
@@ -28,6 +37,7 @@ class ResBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, emb_dim: int) -> None:
         super().__init__()
+        check_sizes(GROUPS, in_channels=in_channels, out_channels=out_channels, emb_dim=emb_dim)
         self.norm1 = nn.GroupNorm(GROUPS, in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.from_t = nn.Linear(emb_dim, out_channels)
@@ -39,6 +49,7 @@ class ResBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        check_block(x, emb, self.conv1, self.from_t)
         h = self.conv1(F.silu(self.norm1(x)))  # (B, C_out, H, W)
         h = h + self.from_t(emb)[:, :, None, None]  # + (B, C_out, 1, 1): the same at every pixel
         h = self.conv2(F.silu(self.norm2(h)))  # (B, C_out, H, W)
@@ -55,12 +66,14 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
+        check_sizes(GROUPS, channels=channels, heads=heads)
         self.heads = heads
         self.norm = nn.GroupNorm(GROUPS, channels)
         self.to_qkv = nn.Linear(channels, 3 * channels)
         self.to_out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_images(x, self.to_qkv)
         B, C, H, W = x.shape
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H*W, C)
         qkv = self.to_qkv(pixels).view(B, H * W, 3, self.heads, C // self.heads)
@@ -78,9 +91,11 @@ class Down(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        check_channels(in_channels, out_channels)
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_images(x, self.conv)
         return self.conv(x)
 
 
@@ -92,9 +107,11 @@ class Up(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        check_channels(in_channels, out_channels)
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_images(x, self.conv)
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -124,9 +141,8 @@ class UNet(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_sizes(in_channels, widths, patch, heads)
+        check_unet(GROUPS, in_channels, widths, patch, heads, classes=classes)
         check_even("emb_dim", emb_dim)
-        check_count("classes", classes, lowest=0)
         self.in_channels, self.patch, self.emb_dim = in_channels, patch, emb_dim
         self.factor = patch * 2 ** (len(widths) - 1)  # what H and W must be divisible by
         self.null_label = classes
@@ -171,28 +187,14 @@ class UNet(nn.Module):
         return F.pixel_shuffle(h, self.patch)  # (B, in_channels, H, W)
 
     def _check_input(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> None:
+        check_floats("x_t", x_t, self.stem.weight)
         shape = tuple(x_t.shape)
         if x_t.ndim != 4 or x_t.shape[1] != self.in_channels:
             raise ValueError(f"x_t must have shape (B, {self.in_channels}, H, W), got {shape}")
         if 0 in shape[2:] or x_t.shape[2] % self.factor or x_t.shape[3] % self.factor:
             wanted = f"H and W divisible by {self.factor} = patch * 2**(len(widths) - 1)"
             raise ValueError(f"x_t must have {wanted}, got {shape}")
+        least = len(x_t) * self.attention.norm.num_channels * shape[2] * shape[3]
+        require(least != GROUPS * self.factor**2, "x_t", "have more pixels, to normalise", x_t)
         check_steps(t, x_t)
-        if y is None:
-            return
-        integers = getattr(y, "dtype", None) in (torch.int64, torch.int32)
-        if not integers or y.shape != shape[:1]:
-            raise ValueError(f"y must be int64 or int32 {shape[:1]}, got {kind(y)}")
-        if self.label is None or y.min() < 0 or y.max() > self.null_label:
-            known = f"0..{self.null_label}, the last for none" if self.label else "None: classes=0"
-            raise ValueError(f"y must be {known}, got {int(y.min())}..{int(y.max())}")
-
-
-def _check_sizes(in_channels: int, widths: tuple[int, ...], patch: int, heads: int) -> None:
-    sizes = {"in_channels": in_channels, "patch": patch, "heads": heads}
-    for name, n in (sizes | {f"widths[{i}]": width for i, width in enumerate(widths)}).items():
-        check_count(name, n)
-    if not widths or any(width % GROUPS for width in widths):  # GroupNorm wants whole groups
-        raise ValueError(f"widths must be one or more multiples of {GROUPS}, got {widths}")
-    if widths[-1] % heads:
-        raise ValueError(f"heads must divide the last width, {widths[-1]}, got {heads}")
+        check_told(y, x_t, self.null_label)

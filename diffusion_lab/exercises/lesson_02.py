@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from itertools import count
 
 import torch
@@ -38,6 +39,7 @@ def _snrs(generator: torch.Generator) -> list[tuple]:
     return cases
 
 
+@cache  # hundreds of schedules
 def _steps_needed(beta: float) -> int:
     gaps = ((T, schedules.prior_gap(schedules.constant_schedule(T, beta))) for T in count(1))
     return next(T for T, gap in gaps if gap <= 0.01)

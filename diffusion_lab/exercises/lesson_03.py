@@ -12,7 +12,7 @@ from .exercise import Exercise
 
 DTYPES = (torch.float64, torch.float32)
 ALMOST_NOISE = 1e-6  # the alpha_bar of a last step that only completes a schedule
-THREE = NoiseSchedule(torch.tensor([0.1, 0.2, 0.5, 1 - ALMOST_NOISE], dtype=torch.float64))
+THREE = NoiseSchedule([0.1, 0.2, 0.5, 1 - ALMOST_NOISE])
 RATIO = (THREE.marginal_vars[2] / THREE.marginal_vars[3]).item()
 
 
@@ -55,7 +55,7 @@ def _of_each_jump(
 ) -> Tensor:
     pairs = zip(alpha_bar_s.flatten().tolist(), alpha_bar_t.flatten().tolist(), strict=True)
     numbers = [read(*_with_jump(*pair)) for pair in pairs]
-    return torch.tensor(numbers).to(alpha_bar_s).reshape(alpha_bar_s.shape)
+    return alpha_bar_s.new_tensor(numbers).reshape(alpha_bar_s.shape)
 
 
 def _var_from_snr(snr_before: Tensor, snr: Tensor) -> Tensor:

@@ -63,9 +63,9 @@ def _x0_weight(snr_before: Tensor, snr: Tensor) -> Tensor:
     weights = []
     for pair in zip(snr_before.flatten().tolist(), snr.flatten().tolist(), strict=True):
         rows = [ratio / (1 + ratio) for ratio in pair]
-        schedule = schedule_from_alpha_bars(torch.tensor([*rows, ALMOST_NOISE]).double())
+        schedule = schedule_from_alpha_bars([*rows, ALMOST_NOISE])
         weights.append((eps_weights(schedule)[0] * schedule.snr)[2].item())
-    return torch.tensor(weights).to(snr).reshape(snr.shape)
+    return snr.new_tensor(weights).reshape(snr.shape)
 
 
 def _best(schedule: NoiseSchedule, errors: Tensor, t: int) -> Tensor:

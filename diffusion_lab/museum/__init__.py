@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..calling import Stopped, call
+from ..calling import Stopped, call, no_default_device
 from ..plotting import say
 from . import exhibits, instruments, ledgers, walks
 from .names import NAMES
@@ -49,7 +49,7 @@ def reading(number: int, function: Callable | None = None) -> Reading:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), no_default_device():
             return EXHIBITS[number].instrument(function)
     finally:
         torch.set_num_threads(threads)

@@ -9,7 +9,7 @@ import torch
 
 from diffusion_core.schedules import NoiseSchedule, PriorGapWarning
 
-ONE = torch.ones(1, 1, dtype=torch.float64)
+ONE = torch.ones(1, 1, dtype=torch.float64, device="cpu")
 
 
 class Reading(NamedTuple):
@@ -26,7 +26,7 @@ class Reading(NamedTuple):
         return self.low <= self.value <= self.high
 
     def sentence(self) -> str:
-        """Return number and range in words, to three digits."""
+        """Return number and range in words, to three digits, or as many as the verdict needs."""
         if math.isinf(self.low):
             allowed = f"at most {self.high:.3g}"
         elif math.isinf(self.high):
@@ -35,7 +35,9 @@ class Reading(NamedTuple):
             allowed = f"{self.low:.3g}"
         else:
             allowed = f"{self.low:.3g} to {self.high:.3g}"
-        return f"{self.what}: {round(self.value, 6):.3g}. Allowed: {allowed}."
+        texts = [f"{round(self.value, 6):.3g}", *(f"{self.value:.{n}g}" for n in range(4, 18))]
+        read = next(t for t in texts if self._replace(value=float(t)).passes == self.passes)
+        return f"{self.what}: {read}. Allowed: {allowed}."
 
 
 def quiet(build: Callable[[], NoiseSchedule]) -> NoiseSchedule:

@@ -18,12 +18,13 @@ from .readings import ONE, Reading
 
 POINTS = 400  # in a cloud
 HALF_WAY = 25  # of 50 steps
+EXACT = {"dtype": torch.float64, "device": "cpu"}
 BELL = mixture(0 * ONE, 1.0)  # N(0, 1)
 TWO = mixture(torch.cat([-ONE, ONE]))  # two points
-SIDE = torch.tensor([-0.8, 0.0, 0.8], dtype=torch.float64)
+SIDE = 0.8 * torch.arange(-1, 2, **EXACT)
 NINE = mixture(torch.cartesian_prod(SIDE, SIDE), 0.05**2)  # lies in [-1, 1]
-ANGLES = torch.arange(8, dtype=torch.float64) * torch.pi / 4
-OFTEN = torch.tensor([8.0, 1, 1, 1, 1, 1, 1, 1], dtype=torch.float64)
+ANGLES = torch.arange(8, **EXACT) * torch.pi / 4
+OFTEN = torch.tensor([8, 1, 1, 1, 1, 1, 1, 1], **EXACT)
 RING = mixture(torch.stack([ANGLES.cos(), ANGLES.sin()], 1), 0.05**2, OFTEN)  # one mode has 8/15
 
 

@@ -201,7 +201,7 @@ def sample(model, x, rng):
 lab.show_source(dc.eps_loss, dc.ddpm_step)
 
 # %% [markdown]
-# Where is (11)? The package makes $\hat x_0$ (in `_x0_hat`) and puts it into (8): `of_x0` and `of_x_t` are the two weights there. It is the same mean, as we saw. `_step` adds the noise. `s` is the step it goes to, here always $t-1$; `clip` is for pictures (lesson 06). Same random numbers, same result:
+# Where is (11)? The package makes $\hat x_0$ (in `_x0_hat`) and puts it into (8): `of_x0` and `of_x_t` are the two weights there. It is the same mean, as we saw. The last `add_` adds the noise. `s` is the step it goes to, here always $t-1$; `clip` is for pictures (lesson 06). Same random numbers, same result:
 
 # %%
 untrained = MLP(seed=1)

@@ -222,7 +222,7 @@ print("v-loss from scratch and by the package: the same number")
 # %% [markdown]
 # ## 5. Training
 #
-# **Predict first.** Training takes 4000 steps, each with 32 digits; the bar shows how long it will take on your machine. You may stop it early (the stop button), and the rest works with what the network has learned by then. Four times on the way, the average of the weights (EMA, lesson 05) draws the digits 0 to 9 from the *same* noise, as section 6 will do and explain, but in 20 steps. What will you see after 2 % of the training, and after 30 %: noise, blobs, strokes, or digits?
+# **Predict first.** Training takes 3000 steps, each with 32 digits; the bar shows how long it will take on your machine. You may stop it early (the stop button), and the rest works with what the network has learned by then. Four times on the way, the average of the weights (EMA, lesson 05) draws the digits 0 to 9 from the *same* noise, as section 6 will do and explain, but in 20 steps. What will you see after 2 % of the training, and after 30 %: noise, blobs, strokes, or digits?
 #
 # Nine times in ten the network is told the label. One time in ten `drop_labels` puts `null_label` in its place, so that the network learns to answer without, too. Section 6 needs both answers. A batch is a pair now, pictures and labels, and `train` hands both to the loss. (`partial(model, y=y)` is the function `model` with the labels already given.)
 
@@ -272,7 +272,7 @@ history = dc.train(
     model,
     labelled_loss,
     batches,
-    steps=4000,
+    steps=3000,
     lr=4e-3,
     ema=ema,
     autocast=half,
@@ -728,4 +728,4 @@ lab.check("06.4", clipped_step)
 #
 # **References.** Ronneberger, Fischer and Brox, *U-Net* (2015). Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020). Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021). Salimans and Ho, *Progressive Distillation for Fast Sampling of Diffusion Models* (2022), for $v$. Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). Ho and Salimans, *Classifier-Free Diffusion Guidance* (2022). LeCun, Cortes and Burges, *The MNIST database*.
 #
-# **Next**: [14 · What is wrong with this code?](14_bug_museum.ipynb), or [03](03_posterior.ipynb) and [04](04_elbo.ipynb) for the theory.
+# **Next**: [07 · Can you learn a slope that nobody can tell you?](07_score_matching.ipynb), or [14](14_bug_museum.ipynb) to find mistakes.

@@ -81,7 +81,7 @@ def _strides(generator: torch.Generator) -> list[tuple]:
 def _long_step(x_t: Tensor, eps_hat: Tensor, a: float, b: float, z: Tensor) -> Tensor:
     """The posterior of a schedule whose only steps are those from clean data to s and on to t."""
     rows = [keep for keep in (b, a, 1e-6) if keep < 1]
-    schedule, t = schedule_from_alpha_bars(torch.tensor(rows).double()), len(rows) - 1
+    schedule, t = schedule_from_alpha_bars(rows), len(rows) - 1
     mean, var = q_posterior(schedule, x_t, x0_from_eps(schedule, x_t, eps_hat, t), t)
     return mean + var.sqrt() * z
 
