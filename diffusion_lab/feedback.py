@@ -24,7 +24,7 @@ IN_PLACE = "Your function changed one of its arguments in place."
 RANDOM = "Your function draws random numbers: use only the noise that it is given."
 DETACHED = (
     "The numbers are right, but no gradient can flow through your function: leave out .detach(), "
-    ".item() and no_grad()."
+    ".item() and no_grad(), and give autograd.grad create_graph=True."
 )
 _shown: Counter[str] = Counter()
 

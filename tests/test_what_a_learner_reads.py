@@ -338,7 +338,7 @@ VERDICTS = {
         TOY,
         lambda x, t, scale: scaled(x, t, scale).detach(),
         "✗ Not yet. The numbers are right, but no gradient can flow through your function: "
-        "leave out .detach(), .item() and no_grad().",
+        "leave out .detach(), .item() and no_grad(), and give autograd.grad create_graph=True.",
     ),
     "floats for whole numbers": (
         WHOLE,

@@ -125,7 +125,7 @@ EXERCISES = {
         },
         hints=(
             "Section 2: which term was dropped, and under what condition?",
-            "It is [s p] from low to high. How large is the density p of even data there?",
+            "It is [s p] from low to high. How large is the density p of uniform data there?",
             "p is one over the width, at both walls.",
         ),
     ),
@@ -160,7 +160,7 @@ EXERCISES = {
         },
         hints=(
             "autograd.grad takes the slope of one number. Which number has the slope v^T J?",
-            "It is (model(x) * v).sum(): no example sees another, so summing over them is safe.",
+            "It is one sum over all examples. As no example sees another, that is safe.",
             "The slope has the shape of v. What is left is a product with v for each example.",
         ),
     ),
@@ -174,6 +174,7 @@ EXERCISES = {
             "This is the loss of a model that answers 0, d / (2 sigma^2). The best one does "
             "better.": lambda: 2,
             "The factor 1/2 of the loss is missing.": lambda: 3.2,
+            "Both terms of the constant are halved, not only the first.": lambda: 1.2,
             "You used the score of the clean data, N(0, 1). The best model is that of the noisy "
             "data.": lambda: 1.5,
             "This is half the mean square of the best score. It is what is taken away.": (

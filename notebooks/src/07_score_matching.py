@@ -28,7 +28,7 @@ rng = torch.Generator().manual_seed(0)
 # %% [markdown]
 # ## 1. The picture first
 #
-# Drag the slider. Blue points start anywhere. In each small step they follow the grey arrows, and the arrows lead them to the data, drawn in orange. An arrow shows the **score** $\nabla \log p(x)$, the slope of the log density at $x$. It points where the density grows fastest; its length says how fast the logarithm grows. (The data are blurred a little first, so that the arrows reach far.)
+# Drag the slider. Blue points start anywhere. In each small step they follow the grey arrows, and the arrows lead them to the data, drawn in orange. An arrow shows the **score** $\nabla \log p(x)$, the slope of the log density at the place $x$. (You met these arrows in lesson 05. In lesson 01 the word meant a slope by a *parameter*.) Its length says how fast that grows.
 
 
 # %%
@@ -46,13 +46,13 @@ start = 5.2 * torch.rand(300, 2, generator=rng) - 2.6
 walks, clouds, arrows_of = {}, {}, {}
 for toy in ("moons", "circles", "eight_gaussians"):
     centres, std = toys.toy_centres(toy, 200)
-    blurred = dc.mixture(centres, std**2 + 0.3**2)
+    blurred = dc.mixture(centres, std**2 + 0.3**2)  # so that the arrows reach far
     walks[toy] = torch.stack(climb(blurred.score, start, 80))  # (81, 300, 2)
     clouds[toy] = toys.toy_2d(toy, 600, generator=rng)
     arrows_of[toy] = blurred.score(places)
 
 # %% [markdown]
-# The arrows of one toy never change: the score is a field. Where do points go that start in the middle of the circles?
+# The arrows of one toy never change: the score is a field. Where do points go that start in the middle of the circles? (Onto the inner circle, and no further.) Without noise all climb to a ridge or a peak: this is not yet sampling.
 
 # %%
 fig, (ax,) = lab.figure(width=5.2, height=4.8)
@@ -83,7 +83,7 @@ lab.Explorer(fig, [data_points, arrows, trails, climbers], follow, controls, pla
 #
 # $$\nabla \log p(x) = \sum_k p(k \mid x)\, \frac{m_k - x}{v_k}. \tag{24}$$
 #
-# Each component pulls towards its mean, weighted by how likely it is. It follows from $\nabla \log p = \nabla p / p$. Autograd agrees:
+# Each component pulls towards its mean, weighted by how likely it is. It follows from $\nabla \log p = \nabla p / p$: each bell of weight $\pi_k$ has the slope $\pi_k N_k\,(m_k - x)/v_k$, and $\pi_k N_k / p = p(k \mid x)$. Autograd agrees:
 
 # %%
 three = dc.mixture(torch.tensor([[-1.0, 0.0], [1.0, 0.5], [0.0, -1.0]]).double(), 0.3)
@@ -93,25 +93,25 @@ torch.testing.assert_close(three.score(x), slope, rtol=1e-9, atol=1e-12)
 print("formula (24) = the slope of the log density by autograd, at 500 places")
 
 # %% [markdown]
-# Why a slope, and not the density itself? A density must integrate to 1. Any positive function $f$ becomes one as $f / Z$, but the number $Z = \int f\,dx$ is out of reach in many dimensions. In $\nabla \log (f/Z) = \nabla \log f - \nabla \log Z$ the last term is 0, since $Z$ does not depend on $x$. A network may answer any field, and no $Z$ is needed.
+# Why a slope, and not the density itself? A density must integrate to 1. Any positive function $f$ becomes one as $f / Z$, but the number $Z = \int f\,dx$ is out of reach in many dimensions. In $\nabla \log (f/Z) = \nabla \log f - \nabla \log Z$ the last term is 0, since $Z$ does not depend on $x$. A network may answer any field, even one that is no slope, and no $Z$ is needed.
 #
 # ## 2. The loss we want, and the loss we can have
 #
 # Let $s(x)$ be a model's answer at $x$. What we want small is its mean squared distance from the true score. We call it the **explicit** loss:
 #
-# $$J(s) = \tfrac12\,\mathbb E_{x \sim p}\,\big|s(x) - \nabla \log p(x)\big|^2.$$
+# $$L(s) = \tfrac12\,\mathbb E_{x \sim p}\,\big|s(x) - \nabla \log p(x)\big|^2.$$
 #
-# It asks for $\nabla \log p$, which we do not have. Here is the trick, in one dimension. Multiply out: $J = \mathbb E[\tfrac12 s^2] - \mathbb E[s\,(\log p)'] + \tfrac12\mathbb E[((\log p)')^2]$. The last term does not depend on $s$. In the middle one $p\,(\log p)' = p'$, so it is $-\int s\,p'\,dx$, and integration by parts moves the derivative from $p$ to $s$:
+# It asks for $\nabla \log p$, which we do not have. Here is the trick, in one dimension. Multiply out: $L = \mathbb E[\tfrac12 s^2] - \mathbb E[s\,(\log p)'] + \tfrac12\mathbb E[((\log p)')^2]$. The last term does not depend on $s$. In the middle one $p\,(\log p)' = p'$, so it is $-\int s\,p'\,dx$, and integration by parts moves the derivative from $p$ to $s$:
 #
 # $$-\int s\,p'\,dx = -\big[s\,p\big]_{-\infty}^{\infty} + \int s'\,p\,dx = \mathbb E[s'],$$
 #
-# **if $s\,p$ vanishes at the edge**. In more dimensions this is done for each coordinate, and the sum of the $\partial s_i / \partial x_i$ is the trace of the matrix of all slopes, the **Jacobian** $\nabla s$. This is **implicit score matching**:
+# **if $s\,p$ vanishes at the edge**. In more dimensions this is done for each coordinate, and the sum of the $\partial s_i / \partial x_i$ is the trace of the matrix of all slopes $\partial s_i/\partial x_j$, the **Jacobian** $\nabla s$. This is **implicit score matching**:
 #
 # $$\tfrac12\,\mathbb E\big|s - \nabla \log p\big|^2 = \mathbb E\big[\tfrac12 |s|^2 + \text{tr}\,\nabla s\big] + \tfrac12\,\mathbb E\big|\nabla \log p\big|^2. \tag{25}$$
 #
-# The bracket needs points and the model's own slopes. In words: be short where the data are, and let the field run together there, for arrows that meet have a negative trace.
+# The bracket needs points and the model's own slopes. In words: be short where the data are, and let the arrows converge there: arrows that meet have a negative trace.
 #
-# Try it. The data are 0.5 N(−2, 1) + 0.5 N(2, 1), and the model is $s_a(x) = a \tanh(2x) - x$ with one unknown number $a$. Find the best $a$ with the blue curve alone. Then look at the black one.
+# Try it. The data are 0.5 N(−2, 1) + 0.5 N(2, 1), and the model is $s_a(x) = a \tanh(2x) - x$ with one unknown number $a$.
 
 # %%
 two = dc.mixture(torch.tensor([[-2.0], [2.0]]).double(), 1.0)
@@ -125,7 +125,7 @@ def mean(values):
 
 
 # %% [markdown]
-# `mean` is an integral on a fine grid, exact to more than ten digits here. The model:
+# `mean` is an integral on a fine grid. The model:
 
 
 # %%
@@ -159,13 +159,13 @@ axes[0].plot(grid[shown, 0], true_score[shown], color=lab.BLACK, ls=":", label="
 axes[0].set(xlabel="x (orange: the density, not to scale)", ylabel="score", ylim=(-5, 5))
 axes[1].plot(rates, curves["explicit"], color=lab.BLACK, ls=":", label="explicit")
 axes[1].plot(rates, curves["implicit"], color=lab.BLUE, label="implicit")
-marks = [axes[1].plot([2], [0], "o", color=colour)[0] for colour in (lab.BLACK, lab.BLUE)]
+marks = [axes[1].plot([2], [0], m, color=c)[0] for m, c in (("s", lab.BLACK), ("o", lab.BLUE))]
 axes[1].set(xlabel="a", ylabel="loss")
 axes[0].legend(loc="upper right")
 legend = axes[1].legend(loc="upper center")
 
 # %% [markdown]
-# Where the density (orange) is high, a wrong model costs most.
+# Where the density (orange) is high, a wrong model costs most. Find the best $a$ with the blue curve alone; then look at the black one.
 
 
 # %%
@@ -184,7 +184,7 @@ def choose(a):
 lab.Explorer(fig, [guess, *marks], choose, {"a": lab.slider("a", 0.0, 4.0, 1.0, 0.05)})
 
 # %% [markdown]
-# One curve is the other, moved down. So both have their lowest point at the same $a$, and there the model is the true score. The size of an implicit loss says nothing: its lowest value is $-\tfrac12\mathbb E|\nabla\log p|^2$, another number for each data set.
+# One curve is the other, moved down. So both are lowest at the same $a$, which is 2: by (24) the true score is $2\tanh(2x) - x$. The size of an implicit loss alone says nothing, as its lowest value differs for each data set; a difference between two models does.
 #
 # From scratch it is a few lines, with one backward pass for each coordinate:
 
@@ -210,18 +210,18 @@ print("from scratch and by the package: the same number")
 # %% [markdown]
 # ## 3. A cheaper trace
 #
-# One backward pass for each coordinate is little in the plane. For a digit it is 784. **Sliced score matching** asks in one random direction $v$ only. With $J = \nabla s$, the Jacobian,
+# One backward pass for each coordinate is little in the plane. For a digit it is 784. **Sliced score matching** asks in one random direction $v$ only, drawn independently of $x$. With $J = \nabla s$, the Jacobian,
 #
 # $$\text{tr}\,J = \mathbb E\big[v^{\mathsf T} J\, v\big] \quad\text{for every } v \text{ with } \mathbb E[v v^{\mathsf T}] = I, \tag{26}$$
 #
 # because $\mathbb E[v^{\mathsf T} J v] = \sum_{ij} J_{ij}\,\mathbb E[v_i v_j]$, and only $i = j$ is left. The cost is one backward pass: take the slope of the single number $v \cdot s(x)$, then its product with $v$. (This is Hutchinson's estimator; $v$ is called a **probe**.)
 #
-# Two probes are common: normal numbers, and random signs (also called Rademacher numbers). Both satisfy (26), and they do not scatter alike. **Predict, then run**: with which of them would an estimate scatter less? And if $J$ were diagonal?
+# Two probes are common: normal numbers, and random signs. They do not scatter alike. **Predict, then run**: with which of them would an estimate scatter less? And if $J$ were diagonal?
 
 
 # %%
 def jacobian(d, coupling):
-    """A d x d matrix: -3 on the diagonal, entries of size coupling / sqrt(d) beside it."""
+    """A d x d matrix: -3 on the diagonal, entries of size coupling / sqrt(d) off it."""
     noise = torch.randn(d, d, generator=torch.Generator().manual_seed(d)).double()
     noise = (noise + noise.T) / 2**0.5
     return coupling / d**0.5 * (noise - noise.diag().diag()) - 3 * torch.eye(d).double()
@@ -237,9 +237,12 @@ for name, probe in {"gaussian": dc.standard_normal, "rademacher": dc.rademacher}
 print(f"the trace: {J.trace():.4f}")
 
 # %% [markdown]
-# Write $S = \tfrac12(J + J^{\mathsf T})$, and $|S|^2$ for the sum of its squared entries. Then the variances are $2|S|^2$ for normal numbers and $2\,(|S|^2 - \sum_i S_{ii}^2)$ for signs: those do not feel the diagonal at all.
+# Write $S = \tfrac12(J + J^{\mathsf T})$, and $|S|^2$ for the sum of its squared entries. Then the variances are $2|S|^2$ for normal numbers and $2\,(|S|^2 - \sum_i S_{ii}^2)$ for signs: those do not feel the diagonal at all. So one probe is cheap, and rough: one pass is a price, not a quality.
+
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: what an equally good trace costs
 #
-# So one probe is cheap, and rough. What does a trace cost when it must be equally good? Averaging $n$ probes divides the variance by $n$. The curves count backward passes until the standard error is what the second control says. `coupling` is the size of the entries beside the diagonal.
+# Averaging $n$ probes divides the variance by $n$. The curves count backward passes until the standard error is what the second control says. `coupling` is the size of the entries off the diagonal.
 
 # %%
 dims = [2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 784]
@@ -252,7 +255,7 @@ lines = [
         ("random signs", lab.BLUE, "-", "o"),
     )
 ]
-ax.set(xlabel="number of coordinates d", ylabel="backward passes", ylim=(0.7, 2e4))
+ax.set(xlabel="number of coordinates d", ylabel="backward passes", ylim=(0.7, 5e4))
 legend = ax.legend(loc="upper left")
 
 
@@ -283,12 +286,12 @@ def cost(coupling, error):
 
 controls = {
     "coupling": lab.slider("coupling", 0.0, 3.0, 1.0, 0.25),
-    "error": lab.choice("standard error", list(wanted)),
+    "error": lab.choice("standard error", list(wanted), "1, whatever d is"),
 }
 lab.Explorer(fig, lines, cost, controls)
 
 # %% [markdown]
-# Signs are never worse, and with coupling 0 one pass is exact. If the trace may be off by a tenth of itself, the number of passes *falls* with $d$. If the error must stay at 1, it grows with $d$, as the exact trace does. "One pass" is a price, not a quality.
+# Signs are never worse, and with coupling 0 one pass is exact. If the trace may be off by a tenth of itself, the number of passes falls, for large $d$, to one. If the error must stay at 1, it grows about as $d$ does, and at $d = 784$ with coupling 1 even signs need more passes than the exact trace.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: where the two variances come from
@@ -311,7 +314,7 @@ print(f"probes of length 1: mean {shrunk.mean():.4f}, a tenth of the trace {J.tr
 #
 # $$\nabla_x \log q(x \mid x_0) = -\frac{x - x_0}{\sigma^2} = -\frac{\epsilon}{\sigma}.$$
 #
-# Each grey dot below is one such pair: a place $x$, and the target $-\epsilon/\sigma$. A single target is nearly worthless. Their mean at each place (green squares) is not: it lies on the score of the noisy data, $p_\sigma$ (blue). Drag $\sigma$ and watch two things: how far blue is from the black curve, the score of the clean data, and how far the dots scatter.
+# Each grey dot below is one such pair: a place $x$, and the target $-\epsilon/\sigma$. A single target is nearly worthless. Their mean at each place (green squares) is not: it lies on the score of the noisy data, $p_\sigma$ (blue). Drag $\sigma$, and watch how far blue is from black, the score of the clean data, and how far the dots scatter.
 
 # %%
 clean = two.sample(40_000, generator=rng)[:, 0]
@@ -319,7 +322,7 @@ added = torch.randn(40_000, generator=rng).double()
 edges = torch.linspace(-4, 4, 21, dtype=torch.float64)
 middle = (edges[1:] + edges[:-1]) / 2
 fig, (ax,) = lab.figure(width=7, height=4)
-(targets,) = ax.plot([], [], "o", ms=2, mew=0, color="0.6")
+(targets,) = ax.plot([], [], "o", ms=2, mew=0, color="0.6", label="one target")
 ax.plot(grid[shown, 0], true_score[shown], color=lab.BLACK, ls=":", label="score of the data")
 (smooth,) = ax.plot(grid[shown, 0], true_score[shown], color=lab.BLUE, label="score of noisy data")
 (means,) = ax.plot([], [], "s", ms=5, color=lab.GREEN, label="mean of the targets there")
@@ -327,7 +330,7 @@ ax.set(xlabel="x", ylabel="target, score", ylim=(-9, 9), xlim=(-5, 5))
 legend = ax.legend(loc="upper right")
 
 # %% [markdown]
-# There are 40 000 pairs; 1 500 of them are drawn. The squares are means over all, in twenty strips.
+# 1 500 of 40 000 pairs are drawn; the squares are means over all.
 
 
 # %%
@@ -354,7 +357,7 @@ lab.Explorer(
 )
 
 # %% [markdown]
-# That the mean is the score takes one line: $\nabla p_\sigma(x) = \int \nabla q(x \mid x_0)\,p(x_0)\,dx_0 = \int q(x \mid x_0)\,p(x_0)\,\nabla \log q(x \mid x_0)\,dx_0$; divide by $p_\sigma(x)$, and the right side is $\mathbb E[-\epsilon/\sigma \mid x]$. And lesson 05 showed that least squares finds the mean. Multiply out as before, and only constants differ. This is **denoising score matching**, for $d$ coordinates:
+# That the mean is the score takes one line: $\nabla p_\sigma(x) = \int \nabla q(x \mid x_0)\,p(x_0)\,dx_0 = \int q(x \mid x_0)\,p(x_0)\,\nabla \log q(x \mid x_0)\,dx_0$; divide by $p_\sigma(x)$, and the right side is $\mathbb E[-\epsilon/\sigma \mid x]$. And by lesson 05 the least mean squared error finds the mean. Multiply both squares out: the cross term $\mathbb E[s \cdot \epsilon/\sigma]$ is $-\mathbb E[s \cdot \nabla\log p_\sigma]$ by that line, and what else differs does not know $s$: $\mathbb E|\epsilon/\sigma|^2 = d/\sigma^2$ and $\mathbb E|\nabla\log p_\sigma|^2$. This is **denoising score matching**, for $d$ coordinates:
 #
 # $$\tfrac12\,\mathbb E\Big|s(x) + \frac{\epsilon}{\sigma}\Big|^2 = \tfrac12\,\mathbb E\big|s - \nabla \log p_\sigma\big|^2 + \frac{d}{2\sigma^2} - \tfrac12\,\mathbb E\big|\nabla\log p_\sigma\big|^2. \tag{27}$$
 #
@@ -377,7 +380,7 @@ for level in (0.1, 0.3, 1.0):
     explicit = over_pairs((family(1.5, x) - noisy_score).square() / 2)
     constant = 1 / (2 * level**2) - over_pairs(noisy_score.square() / 2)
     torch.testing.assert_close(denoising, explicit + constant, rtol=0, atol=1e-10)
-    print(f"sigma {level}: denoising {denoising:8.4f} = {explicit:.4f} + {constant:8.4f}")
+    print(f"sigma {level}: denoising {denoising:10.6f} = {explicit:.6f} + {constant:10.6f}")
 
 # %% [markdown]
 # For a small $\sigma$ the loss is nearly all constant, which no network can lower. A flat loss curve is no sign that nothing is learned.
@@ -409,7 +412,7 @@ axes[0].set(xlabel="noise level", ylabel="theta", ylim=(-1, 3), xlim=(0, 1.05))
 axes[1].loglog(levels, bias, color=lab.BLUE, label="bias")
 axes[1].loglog(levels, noise, color=lab.GREEN, ls="--", label="noise of the gradient")
 (now,) = axes[1].plot([], [], "o", color=lab.BLACK)
-axes[1].set(xlabel="noise level", ylabel="size", ylim=(1e-3, 200))
+axes[1].set(xlabel="noise level", ylabel="bias, or noise (log)", ylim=(1e-3, 200))
 for ax in axes:
     ax.legend(loc="upper right")
 jitter = torch.linspace(-0.02, 0.02, 200)
@@ -428,11 +431,11 @@ slider = lab.slider("noise level", 0.05, 1.0, 0.2, 0.05)
 lab.Explorer(fig, [fit_dots, now], trade, {"noise_level": slider})
 
 # %% [markdown]
-# A small $\sigma$ gives fits that are right only on average. A large $\sigma$ gives fits that agree, on the wrong answer. The slopes of the two lines on the right are the same for other data and models:
+# A small $\sigma$ gives fits that are right only on average. A large $\sigma$ gives fits that agree, on the wrong answer. Right: the *bias* is how far the best $\theta$ is from 1, the *noise* is the standard deviation of one pair's gradient. For data with a smooth density the two slopes are the same, with other constants (data that end at a wall: section 7):
 #
 # $$\sqrt{\mathbb E\,|\nabla\log p_\sigma - \nabla \log p|^2} \propto \sigma^2, \qquad \text{std of the gradient} \propto \frac1\sigma \qquad (\sigma \to 0). \tag{29}$$
 #
-# Ten times less $\sigma$ makes the bias a hundred times smaller, and asks for a hundred times as many examples. The next cell fits both slopes over noise levels up to 0.3. The implicit loss has no $\sigma$; it pays with a trace.
+# Then ten times less $\sigma$ makes the bias a hundred times smaller, and asks for a hundred times as many examples. The next cell fits both slopes over noise levels up to 0.3. The implicit loss has no $\sigma$; it pays with a trace, and its own gradient scatters, too: denoising's scatters more where $1/\sigma$ is above the last number.
 
 # %%
 few = levels[levels < 0.31]
@@ -465,11 +468,11 @@ for a in (0.5, 1.5, 3.0):
 # %% [markdown]
 # ## 5. You have done this before
 #
-# In lesson 05 a network guessed the noise in $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$. Divide by $\sqrt{\bar\alpha_t}$: that is $x_0 + \sigma_t\epsilon$ with the noise level $\sigma_t = \sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$. So $q(x_t \mid x_0)$ is a Gaussian too, and its score is $-\epsilon/\sqrt{1-\bar\alpha_t}$. The network's least squares over $\epsilon$ *is* denoising score matching: with its guess $\hat\epsilon$,
+# In lesson 05 a network guessed the noise in $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$. Divide by $\sqrt{\bar\alpha_t}$: that is $x_0 + \sigma_t\epsilon$ with the noise level $\sigma_t = \sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$. And $q(x_t \mid x_0)$ is a Gaussian with variance $1-\bar\alpha_t$, so its score is $-\epsilon/\sqrt{1-\bar\alpha_t}$. The network's least squares over $\epsilon$ *is* denoising score matching: with its guess $\hat\epsilon$,
 #
 # $$\nabla \log q(x_t) \approx -\frac{\hat\epsilon(x_t, t)}{\sqrt{1-\bar\alpha_t}}, \qquad L_{\text{simple}} = \frac2d\; \mathbb E_t\Big[\sigma_t^2 \cdot \tfrac12\,\mathbb E\big|s + \epsilon/\sigma_t\big|^2\Big], \tag{28}$$
 #
-# where $s(x) = -\hat\epsilon(\sqrt{\bar\alpha_t}\,x, t)/\sigma_t$ is the score of the data at noise level $\sigma_t$. The **weight** is $\sigma_t^2$, and $t$ is even over $1, \dots, T$. A network that guesses noise is not a score: the sign and the size differ. `score_from_eps` and `score_model_from_eps` turn one into the other. First, the perfect guess of the noise against autograd:
+# where $s(x) = -\hat\epsilon(\sqrt{\bar\alpha_t}\,x, t)/\sigma_t$ is then a guess of the score of the noisy data at level $\sigma_t$. The **weight** $\sigma_t^2$ gives each level the same say (Deeper), and $t$ is uniform over $1, \dots, T$. A network that guesses noise is not a score: the sign and the size differ. `score_from_eps` and `score_model_from_eps` turn one into the other. First, the perfect guess of the noise against autograd:
 
 # %%
 schedule = dc.vp_schedule(200)
@@ -479,7 +482,7 @@ for t in (1, 30, 200):
     (slope,) = torch.autograd.grad(dc.diffuse(schedule, three, t).log_prob(x_t).sum(), x_t)
     score = dc.score_from_eps(schedule, perfect(x_t, t), t)
     torch.testing.assert_close(score, slope, rtol=1e-9, atol=1e-12)
-print("minus the perfect guess, divided by its standard deviation: the score, at t = 1, 30, 200")
+print("minus the perfect guess, divided by sqrt(1 - alpha_bar_t): the score, at t = 1, 30, 200")
 
 # %% [markdown]
 # Then both losses, for a model that is far from perfect, with the same draws of $t$ and $\epsilon$:
@@ -490,7 +493,7 @@ batch = three.sample(1000, generator=rng)
 simple = dc.eps_loss(schedule, eps_model, batch, generator=rng.manual_seed(7))
 
 t = dc.draw_t(schedule, batch, rng.manual_seed(7))  # the same t, then the same noise
-level = schedule.snr[t] ** -0.5
+level = schedule.snr[t] ** -0.5  # sigma_t
 score_model = dc.score_model_from_eps(schedule, eps_model, t)
 weighted = dc.denoising_loss(score_model, batch, level, weights=level**2, generator=rng)
 torch.testing.assert_close(simple, 2 / 2 * weighted, rtol=1e-10, atol=0)
@@ -499,7 +502,7 @@ print(f"L_simple {simple:.4f} = 2/d times the weighted denoising loss {weighted:
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: which levels, and which weights
 #
-# Two choices are left, and papers differ in both: how often each level is drawn, and its weight. Lesson 08 meets a method with the same weight $\sigma^2$ that draws its levels evenly in $\log\sigma$. The best answer at each level is the same. What differs is where the training time goes:
+# Two choices are left, and papers differ in both: how often each level is drawn, and its weight. A later lesson meets a method with the same weight $\sigma^2$ that draws its levels evenly in $\log\sigma$. The best answer at each level is the same. What differs is where the training time goes:
 
 # %%
 log_levels = (schedule.snr[1:] ** -0.5).log10()
@@ -509,16 +512,18 @@ even_log = torch.histogram(torch.linspace(-2, 1, 3001, dtype=torch.float64), bin
 fig, (ax,) = lab.figure(width=7, height=3)
 centre = (bins[1:] + bins[:-1]) / 2
 ax.bar(centre, even_t, width=0.24, color=lab.BLUE, label="t even over 1..200 (lesson 05)")
-ax.step(centre, even_log, where="mid", color=lab.BLACK, label="even in log, from 0.01 to 10")
-ax.set(xlabel="log10 of the noise level", ylabel="share of the examples")
+ax.stairs(even_log, bins, color=lab.BLACK, label="even in log, from 0.01 to 10")
+ax.set(xlabel="log10 of the noise level", ylabel="share of the examples", ylim=(0, 0.16))
 ax.legend(loc="upper left")
-lab.show(fig, "Drawing t evenly favours noise levels around 1; drawing log levels evenly does not.")
+lab.show(
+    fig, "Drawing t evenly favours noise levels of 1 and more; drawing log levels evenly does not."
+)
 print(
     f"share of t = 1..200 at noise levels above 0.3: {(schedule.snr[1:] ** -0.5 > 0.3).double().mean():.4f}"
 )
 
 # %% [markdown]
-# Why the weight $\sigma^2$? A network that answers 0 has the denoising loss $d/(2\sigma^2)$ at noise level $\sigma$. With the weight $\sigma^2$ that is $d/2$ at every level: each has the same say. With other weights one end takes all. The next cell prints what share of the loss of such a network lies in the smallest and in the largest of ten levels from 1 to 0.01.
+# Why the weight $\sigma^2$? A network that answers 0 has the denoising loss $d/(2\sigma^2)$ at noise level $\sigma$. With the weight $\sigma^2$ that is $d/2$ at every level: each has the same say. With other weights one end takes most. The next cell prints what share of the loss of such a network lies in the smallest and in the largest of ten levels from 1 to 0.01.
 
 # %%
 ten = torch.logspace(0, -2, 10, dtype=torch.float64)
@@ -530,7 +535,7 @@ for power in (0, 1, 2, 4):
 # %% [markdown]
 # ## 6. Three losses, one network
 #
-# Now the same small network learns the moons with each loss. It is told the level $k$, one of four. Its answer is a guess of the noise, of size near 1 at every level; divided by $-\sigma$ it is a score. All three losses see points with fresh noise added, so all three have the same best answer, $\nabla\log p_\sigma$, and all get the weight $\sigma^2$.
+# Now the same small network learns the moons with each loss. It is told the level $k$, one of four. Its answer is a guess of the noise; divided by $-\sigma$ it is a score. The input is divided to variance near 1, as $x_t$ was in lesson 05. All three losses see points with fresh noise added, so all three have the same best answer, $\nabla\log p_\sigma$, and all get the weight $\sigma^2$.
 
 
 # %%
@@ -570,7 +575,7 @@ def by_denoising(net, x0):
 
 
 # %% [markdown]
-# Fresh points in each step, 1 500 steps, the same start. `EMA` is lesson 05's average of the weights. **Predict, then run**: which of the three will be best at the smallest noise level, and why?
+# Fresh points in each step, 1 500 steps, the same start. **Predict, then run**: which of the three will be best at the smallest noise level, and why?
 
 # %%
 methods = {
@@ -580,9 +585,9 @@ methods = {
 }
 nets, histories = {}, {}
 for name, loss in methods.items():
-    network = MLP(width=64)
+    network = MLP(width=64)  # each starts from the same weights: they follow from its seed
     ema = dc.EMA(network, decay=0.998)
-    batches = (toys.toy_2d("moons", 256, generator=rng) for _ in iter(int, 1))  # without end
+    batches = (toys.toy_2d("moons", 256, generator=rng) for _ in range(1500))
     histories[name] = dc.train(network, loss, batches, steps=1500, lr=1e-2, ema=ema)
     nets[name] = ema.model
 
@@ -602,7 +607,7 @@ for k, level in enumerate(four.tolist(), start=1):
         errors[name].append((off.square().sum() / exact.square().sum()).item())
 
 # %% [markdown]
-# Here they are, one curve for each loss:
+# One curve for each loss:
 
 # %%
 fig, (ax,) = lab.figure(width=6.5, height=3.4)
@@ -623,7 +628,7 @@ for name, values in errors.items():
     )
 
 # %% [markdown]
-# The answer to the question: at the smallest noise level denoising does worse than implicit matching, for there its targets are nearly pure noise. At the largest it does better.
+# The answer to the question: at the smallest level implicit matching is best, and none is good. Denoising is worse, for its targets are nearly pure noise. At the largest level they scatter least, and it wins.
 
 # %%
 for where, i, bound in (("smallest", 0, {"above": 1}), ("largest", 3, {"below": 1})):
@@ -635,11 +640,11 @@ for where, i, bound in (("smallest", 0, {"above": 1}), ("largest", 3, {"below": 
     )
 
 # %% [markdown]
-# Why is denoising the one in use, then? It needs no trace, so a step costs the same in any number of dimensions, and any network will do. And at most steps of lesson 05 the noise level is above 0.3, where it does well.
+# Why is denoising the one in use, then? It needs no trace, so a step costs the same in any number of dimensions, and any network will do. And at nearly all steps of lesson 05 the noise level is above 0.3, where it does well.
 #
 # ## 7. What breaks
 #
-# **Data that end at a wall.** Let the data be even on $[-1, 1]$: the density is ½ inside, and 0 outside. Inside it is flat, so the true score is 0. (Pixels end at black and white, too.) Take the models $s(x) = -m\,x^m$ with $m = 1, 3, 5, \dots$, all of them wrong, and more wrong with each $m$. What will the implicit loss say?
+# **Data that end at a wall.** Let the data be uniform on $[-1, 1]$: the density is ½ inside, and 0 outside. Inside it is flat, so the true score is 0. Take the models $s(x) = -m\,x^m$ with odd $m$, all of them wrong, and more wrong with each $m$. What will the implicit loss say?
 
 # %%
 line = torch.linspace(-1, 1, 20_001, dtype=torch.float64)[:, None]
@@ -650,14 +655,14 @@ for m in powers:
     half = s[:, 0].square() / 2  # the true score is 0
     wall["explicit"].append(torch.trapezoid(half / 2, line[:, 0]).item())
     wall["implicit"].append(torch.trapezoid((half + trace) / 2, line[:, 0]).item())
-    wall["at the walls"].append((s[-1, 0] - s[0, 0]).item() / 2)  # s p at 1, less s p at -1
+    wall["at the walls"].append((s[-1, 0] - s[0, 0]).item() / 2)  # [s p]
     print(f"m = {m:2}: " + ", ".join(f"{name} {v[-1]:.4f}" for name, v in wall.items()))
 
 # %%
 fig, axes = lab.figure(2, width=9.5, height=3.2)
 for m in powers:
     axes[0].plot(line[:, 0], -m * line[:, 0] ** m, label=f"m = {m}")
-axes[0].set(xlabel="x", ylabel="model", ylim=(-10, 10))
+axes[0].set(xlabel="x", ylabel="model (cut at 10)", ylim=(-10, 10), xticks=[-1, -0.5, 0, 0.5, 1])
 axes[1].plot(powers, wall["explicit"], color=lab.BLACK, ls=":", marker="s", label="explicit")
 axes[1].plot(powers, wall["implicit"], color=lab.BLUE, marker="o", label="implicit")
 axes[1].set(xlabel="m", ylabel="loss")
@@ -668,12 +673,12 @@ lab.show(
 )
 
 # %% [markdown]
-# It rewards the mistake. At the walls $s\,p$ is not 0, so the bracket $[s\,p]$ of section 2 stays: implicit = explicit + what stands in the last column (the constant is 0 here). The loss has no lowest value; a network would build cliffs at the walls. No error is raised. Denoising is safe: noisy data have no walls.
+# It rewards the mistake. At the walls $s\,p$ is not 0, so the bracket $[s\,p]$ of section 2 stays: implicit = explicit + what stands in the last column (the constant is 0 here). The loss has no lowest value; a network would build cliffs at the walls. No error is raised. Denoising has a lowest value here, for noisy data have no walls. But it learns the score of the noisy data. Near $\pm1$ that is steep.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: a kink in the network
 #
-# A network with ReLU has slopes that jump. Its trace is right nearly everywhere, but autograd does not see that a weight *moves* the jump. Take $s_b(x) = \max(0, x + b)$ and data N(0, 1). Then $\mathbb E[s_b'] = P(x > -b)$ grows with $b$; its slope is the density at $-b$. Autograd says 0. So training goes astray, and the loss itself is right. Where a network gives an energy, and the score is its slope, ReLU is worse still: the trace is 0 everywhere. Implicit and sliced matching need smooth activations, such as SiLU. Denoising does not.
+# A network with ReLU has slopes that jump. Its trace is right nearly everywhere, but autograd does not see that a weight *moves* the jump. Take $s_b(x) = \max(0, x + b)$ and data N(0, 1). Then $\mathbb E[s_b'] = P(x > -b)$ grows with $b$; its slope is the density at $-b$. Autograd says 0. So training goes astray, and the loss itself is right. Where a network gives one number, $\log f$, and the score is its slope, ReLU is worse still: the trace is 0 nearly everywhere. Implicit and sliced matching need smooth activations, such as SiLU. For denoising ReLU is fine.
 
 # %%
 b = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
@@ -704,7 +709,7 @@ for width in (0.5, 0.1, 0.02):
 # %% [markdown]
 # ## 8. Exercises
 #
-# **Exercise 1. At the walls.** Data are even on $[l, h]$. A model takes the values `s_low` at $l$ and `s_high` at $h$. By how much is its implicit loss larger than its explicit one? Write `wall_term(s_low, s_high, low, high)`; all have shape (B,), one number for each of B cases.
+# **Exercise 1. At the walls.** Data are uniform on $[l, h]$. A model takes the values `s_low` at $l$ and `s_high` at $h$. By how much is its implicit loss larger than its explicit one? Write `wall_term(s_low, s_high, low, high)`; all have shape (B,), one number for each of B cases.
 
 
 # %%
@@ -797,7 +802,7 @@ def noisy_loss(net, x0):
 
 written = noisy_loss(my_net, start) is not None
 if written:
-    batches = (mine.sample(256, generator=rng).float() for _ in iter(int, 1))
+    batches = (mine.sample(256, generator=rng).float() for _ in range(2000))
     my_history = dc.train(my_net, noisy_loss, batches, steps=2000, lr=1e-2)
 
 # %%
@@ -824,7 +829,8 @@ if written:
     x = mine.sample(4000, generator=rng).float() + my_level * torch.randn(4000, 2, generator=rng)
     with torch.no_grad():
         off = (my_net(x) - exact(x)).square().sum() / exact(x).square().sum()
-    lab.claim("error of your score, share of the exact one", off, at_most=0.15, history=my_history)
+    limit = 0.15 if my_level >= 0.3 else 0.4  # with less noise the targets scatter more
+    lab.claim("error of your score, share of the exact one", off, at_most=limit, history=my_history)
 
 # %% [markdown]
 # Far from all data nothing taught your network. So one noise level is not enough to draw new points with a score.
