@@ -175,6 +175,7 @@ EXERCISES = {
             "better.": lambda: 2,
             "The factor 1/2 of the loss is missing.": lambda: 3.2,
             "Both terms of the constant are halved, not only the first.": lambda: 1.2,
+            "A mean of squares is never negative. Which constant is left in (27)?": lambda: -0.4,
             "You used the score of the clean data, N(0, 1). The best model is that of the noisy "
             "data.": lambda: 1.5,
             "This is half the mean square of the best score. It is what is taken away.": (
@@ -224,6 +225,11 @@ EXERCISES = {
             ),
             "You summed over the batch. Take its mean.": (
                 lambda net, x0, eps, noise_level: _denoising()(net, x0, eps, noise_level) * len(x0)
+            ),
+            "This is one loss for each example. Take the mean over the batch.": (
+                lambda net, x0, eps, noise_level: (
+                    (net(x0 + noise_level * eps) + eps / noise_level).square().sum(1) / 2
+                )
             ),
         },
         hints=(

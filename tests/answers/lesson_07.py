@@ -115,6 +115,8 @@ WRONG = {
         ("above 0", 0.0),
         ("answers 0", 2.0),
         ("factor 1/2", 3.2),
+        ("Both terms", 1.2),
+        ("never negative", -0.4),
         ("the clean data", 1.5),
         ("taken away", 0.4),
         ("not v", 1.375),
@@ -133,6 +135,12 @@ WRONG = {
         (
             "summed over the batch",
             lambda net, x0, eps, level: loss_looped(net, x0, eps, level) * x0.shape[0],
+        ),
+        (
+            "one loss for each example",
+            lambda net, x0, eps, level: torch.stack(
+                [loss_looped(net, x[None], e[None], level) for x, e in zip(x0, eps, strict=True)]
+            ),
         ),
         ("draws random", lambda n, x0, eps, level: loss_looped(n, x0, torch.randn_like(x0), level)),
     ],
