@@ -29,6 +29,7 @@ RUN_ALL = """async () => {
   await context.ready;
   await sessionContext.ready;
   await sessionContext.session.kernel.info;
+  await app.commands.execute('notebook:expand-all-headings');  // what is folded is tried, too
   await app.commands.execute('notebook:run-all-cells');
 }"""
 CELLS = """() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
