@@ -46,12 +46,17 @@ def check_alike(*, schedule: object = ..., **tensors: Tensor) -> None:
         check_kinds(schedule=schedule)
     (first, y), *_ = tensors.items()
     for name, x in tensors.items():
-        if not _is_floating(x):
-            raise TypeError(f"{name} must be a floating-point torch.Tensor, got {kind(x)}")
+        check_floating(name, x)
         if x is not y and (x.shape != y.shape or x.dtype != y.dtype or x.device != y.device):
             error = ValueError if x.shape != y.shape else TypeError
             raise error(f"{name} must be like {first}, {kind(y)}, got {kind(x)}")
     require(y.ndim and y.numel(), first, "hold at least one example (B, ...)", y)
+
+
+def check_floating(name: str, x: Tensor) -> None:
+    """Refuse what is no floating-point tensor."""
+    if not _is_floating(x):
+        raise TypeError(f"{name} must be a floating-point torch.Tensor, got {kind(x)}")
 
 
 def check_finite(result: Tensor, **inputs: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from .checks import (
     check_finite,
     check_kinds,
     check_like,
+    check_numbers,
     kind,
     require,
 )
@@ -74,7 +75,6 @@ def bits_per_dim(nats: Tensor | float, dim: int, *, bin_width: float = 1.0) -> T
     real = nats.is_floating_point() if isinstance(nats, Tensor) else isinstance(nats, int | float)
     require(real, "nats", "be a number or a floating-point torch.Tensor", nats)
     check_count("dim", dim)
-    ok = isinstance(bin_width, int | float) and 0 < bin_width < math.inf
-    require(ok, "bin_width", "be a positive number", bin_width)
+    check_numbers(0, math.inf, bin_width=bin_width)
     check_finite(torch.as_tensor(nats), nats=torch.as_tensor(nats))
     return nats / (dim * math.log(2)) - math.log2(bin_width)

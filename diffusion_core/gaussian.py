@@ -6,7 +6,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_data, check_finite, check_kinds, check_like, kind, number, require
+from .checks import (
+    check_data,
+    check_finite,
+    check_floating,
+    check_kinds,
+    check_like,
+    kind,
+    number,
+    require,
+)
 
 
 def standard_normal(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -70,15 +79,10 @@ def _fits(x: Tensor, like: Tensor) -> bool:
     return x.ndim <= like.ndim and all(size in (1, wanted) for size, wanted in sizes)
 
 
-def _check_floats(name: str, x: Tensor) -> None:
-    if not (isinstance(x, Tensor) and x.is_floating_point()):
-        raise TypeError(f"{name} must be a floating-point torch.Tensor, got {kind(x)}")
-
-
 def check_normal(p: Gaussian) -> None:
     """Refuse a p that nothing can be drawn from: another mean than finite, a var below 0."""
-    _check_floats("mean", p.mean)
-    _check_floats("var", p.var)
+    check_floating("mean", p.mean)
+    check_floating("var", p.var)
     sizes = zip(reversed(p.mean.shape), reversed(p.var.shape), strict=False)
     ok = all(a == b or 1 in (a, b) for a, b in sizes)
     require(ok, "var", f"broadcast with mean, {kind(p.mean)}", p.var)
@@ -95,7 +99,7 @@ def check_density(p: Gaussian, x: Tensor, name: str = "") -> None:
         raise TypeError(f"{name} must be a Gaussian, got {kind(p)}")
     mean, var = (f"{name}.{part}".lstrip(".") for part in p._fields)
     for part, table in ((mean, p.mean), (var, p.var)):
-        _check_floats(part, table)
+        check_floating(part, table)
         require(_fits(table, x), part, f"be broadcastable to x, {tuple(x.shape)}", table)
         if table.device != x.device or torch.result_type(table, x) != x.dtype:
             raise TypeError(f"{part} must be like x, {x.dtype} on {x.device}, got {kind(table)}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_data, check_finite, check_kinds, check_t, require
+from .checks import check_count, check_data, check_finite, check_kinds, check_numbers, check_t
 from .gaussian import standard_normal
 from .losses import draw_t
 from .predictions import Model
@@ -36,7 +36,7 @@ def langevin_step(
     """
     check_kinds(score=score, generator=generator)
     check_data("x", x)
-    _check_positive("step_size", step_size)
+    check_numbers(0, math.inf, step_size=step_size)
     pull = checked("score(x)", score(x), x)
     return x + step_size / 2 * pull + math.sqrt(step_size) * standard_normal(x, generator)
 
@@ -120,7 +120,7 @@ def langevin_corrector(
     """
     check_kinds(schedule=schedule, eps_model=eps_model, generator=generator)
     check_data("x_t", x_t)
-    _check_positive("ratio", ratio)
+    check_numbers(0, math.inf, ratio=ratio)
     check_count("t", t)
     scale, std = schedule.marginal_factors.numbers[check_t(t, x_t, schedule.T)]
     score = score_model_from_eps(schedule, eps_model, t)  # of x_t / scale
@@ -153,8 +153,3 @@ def annealed_langevin_step(
     x0_hat = ddim_step(schedule, eps_model, x_t, t, s).x0_hat
     (scale_t, _), (scale_s, _) = (schedule.marginal_factors.numbers[u] for u in (t, s))
     return Step(s, x0_hat if s == 0 else scale_s / scale_t * x_t, x0_hat)
-
-
-def _check_positive(name: str, value: float) -> None:
-    ok = isinstance(value, int | float) and 0 < value < math.inf
-    require(ok, name, "be a positive number", value)

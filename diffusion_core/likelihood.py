@@ -57,7 +57,6 @@ def solve_ode(
 
     check_kinds(drift=drift)
     check_data("x", x)
-    require(not x.is_meta, "x", "hold numbers", x)
     for name, time in (("start", start), ("end", end)):
         require(isinstance(time, int | float) and math.isfinite(time), name, "be a number", time)
     ok = isinstance(tolerance, float) and 1e-13 < tolerance < 1

@@ -118,11 +118,7 @@ def sample_chain(
     lower dtype of a network under torch.autocast is cast to that of x_t.
     """
     check_kinds(schedule=schedule, step=step)
-    taus = range(schedule.T, -1, -1) if taus is None else taus
-    taus = list(taus) if isinstance(taus, Iterable) else [taus]
-    falls = {*map(type, taus)} == {int} and taus == sorted({*taus}, reverse=True)
-    wanted = f"be integers that fall strictly from at most T = {schedule.T} to 0"
-    require(falls and taus[-1] == 0 < taus[0] <= schedule.T, "taus", wanted, taus)
+    taus = checked_taus(schedule, taus)
     check_data("x_T", x_T)
     x_t = x_T
     for t, s in pairwise(taus):
@@ -130,6 +126,16 @@ def sample_chain(
             result = step(schedule, eps_model, x_t, t, s, **options)
         yield result
         x_t = result.x_t
+
+
+def checked_taus(schedule: NoiseSchedule, taus: Sequence[int] | None) -> list[int]:
+    """Return the times of a chain, T, T-1, .., 0 if none are given; refuse what does not fall."""
+    taus = range(schedule.T, -1, -1) if taus is None else taus
+    taus = list(taus) if isinstance(taus, Iterable) else [taus]
+    falls = {*map(type, taus)} == {int} and taus == sorted({*taus}, reverse=True)
+    wanted = f"be integers that fall strictly from at most T = {schedule.T} to 0"
+    require(falls and taus[-1] == 0 < taus[0] <= schedule.T, "taus", wanted, taus)
+    return taus
 
 
 def _check_step(

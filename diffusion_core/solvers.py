@@ -5,17 +5,17 @@ dy / dlevel = eps_hat, and `ddim_step` is Euler's step for it: each solver here 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .checks import check_data, check_kinds, kind, require
+from .checks import check_data, check_kinds, kind
 from .langevin import langevin_corrector
 from .predictions import Model
-from .samplers import Step, ddim_step
+from .samplers import Step, checked_taus, ddim_step
 from .schedules import NoiseSchedule
 
 
@@ -134,11 +134,7 @@ def invert(
     x0 (B, ...). Raises ValueError as sample_chain does. Source: Song et al. (2021), section 4.3.
     """
     check_kinds(schedule=schedule, eps_model=eps_model)
-    taus = range(schedule.T, -1, -1) if taus is None else taus
-    taus = list(taus) if isinstance(taus, Iterable) else [taus]
-    falls = {*map(type, taus)} == {int} and taus == sorted({*taus}, reverse=True)
-    wanted = f"be integers that fall strictly from at most T = {schedule.T} to 0"
-    require(falls and taus[-1] == 0 < taus[0] <= schedule.T, "taus", wanted, taus)
+    taus = checked_taus(schedule, taus)
     check_data("x0", x0)
     y, levels = x0, [std / scale for scale, std in schedule.marginal_factors.numbers]
     for t, s in pairwise(reversed(taus)):

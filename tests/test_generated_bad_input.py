@@ -836,6 +836,7 @@ HELPERS = {  # public inside the package only: what they look at, or are told, i
     "gaussian.check_density": "a check",
     "gaussian.check_normal": "a check",
     "mixtures.check_mixture": "a check",
+    "samplers.checked_taus": "a check, for sample_chain and invert",
     "sde.check_sde": "a check",
     "nets.levels.check_images_on_levels": "a check",
     "nets.levels.check_levels": "a check",
