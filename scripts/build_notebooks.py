@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import jupytext
@@ -71,11 +72,10 @@ def lesson(source: Path, *, solved: bool = False) -> NotebookNode:
     return nb
 
 
-def execute(nb: NotebookNode) -> None:
+def execute(nb: NotebookNode, env: Mapping[str, str] = os.environ) -> None:
     """Run every cell in the kernel of this environment; raises nbclient's error where one fails."""
-    os.environ["TQDM_DISABLE"] = "1"
     resources = {"metadata": {"path": str(NOTEBOOKS)}}
-    NotebookClient(nb, timeout=3600, resources=resources).execute()
+    NotebookClient(nb, timeout=3600, resources=resources).execute(env={**env, "TQDM_DISABLE": "1"})
 
 
 def strip_live_state(nb: NotebookNode) -> None:

@@ -12,6 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import build_notebooks as build
@@ -47,15 +50,17 @@ def check(lesson: Path, env: dict[str, str]) -> str:
     if not is_executed(lesson):
         return "FAILED: execution counts are not 1..n; build it"
     command = [sys.executable, "-m", "pytest", "-q", *NBVAL, str(lesson)]
-    done = subprocess.run(command, cwd=ROOT, env={**env, "TQDM_DISABLE": "1"})
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    print(done.stdout.decode("utf-8", "replace"), flush=True)  # at once: others print, too
     return "passed" if done.returncode == 0 else "FAILED"
 
 
-def check_solved(lesson: Path) -> str:
+def check_solved(lesson: Path, env: dict[str, str]) -> str:
     """Run one lesson with its solutions; return the verdict."""
-    os.environ["DIFFUSION_SHORT_RUN"] = "1"
     nb = build.lesson(build.NOTEBOOKS / "src" / f"{lesson.stem}.py", solved=True)
-    build.execute(nb)
+    build.execute(nb, env)
     answers = [
         output["data"]["text/plain"]
         for cell in nb.cells
@@ -66,6 +71,13 @@ def check_solved(lesson: Path) -> str:
     if not answers or wrong:
         return f"FAILED: {len(answers)} exercises, not right: {wrong}"
     return f"passed, {len(answers)} solutions right"
+
+
+def timed(run: Callable[[Path], str], lesson: Path) -> tuple[float, str]:
+    """Return the minutes that a lesson took, and a line with its verdict."""
+    start = time.perf_counter()
+    verdict = run(lesson)
+    return (time.perf_counter() - start) / 60, f"{lesson.stem}: {verdict}"
 
 
 def main() -> int:
@@ -82,17 +94,23 @@ def main() -> int:
     if not lessons:
         print("FAILED: there are no lessons in notebooks/; build them")
         return 1
-    results = []
-    with tempfile.TemporaryDirectory() as cache:
-        env = offline(cache) if options.offline else {**os.environ, "DIFFUSION_CLAIMS": "strict"}
-        for lesson in lessons:
-            start = time.perf_counter()
-            verdict = check_solved(lesson) if options.solved else check(lesson, env)
-            results.append(((time.perf_counter() - start) / 60, f"{lesson.stem}: {verdict}"))
+    cores = os.cpu_count() or 1
+    at_a_time = min(cores, len(lessons))
+    shared = {"OMP_NUM_THREADS": str(cores // at_a_time), "TQDM_DISABLE": "1"}
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as cache, ThreadPoolExecutor(at_a_time) as pool:
+        run, env = check, {**os.environ, "DIFFUSION_CLAIMS": "strict"}
+        if options.offline:
+            env = offline(cache)
+        elif options.solved:
+            run, env = check_solved, {**os.environ, "DIFFUSION_SHORT_RUN": "1"}
+        run = partial(run, env={**env, **shared})
+        largest_first = sorted(lessons, key=lambda path: -path.stat().st_size)
+        results = sorted(pool.map(partial(timed, run), largest_first), key=lambda row: row[1])
     print("\nminutes  lesson")
     for minutes, text in results:
         print(f"{minutes:7.2f}  {text}")
-    print(f"{sum(minutes for minutes, _ in results):7.2f}  in all", flush=True)
+    print(f"{(time.perf_counter() - start) / 60:7.2f}  in all, {at_a_time} at a time", flush=True)
     return int(any("FAILED" in text for _, text in results))
 
 

@@ -75,7 +75,7 @@ def test_alpha_bars_that_do_not_fall(alpha_bars):
     refused(lambda: dc.schedule_from_alpha_bars(table.tolist()), *said)
 
 
-@pytest.mark.parametrize("bad", [0.5, [], [[0.5]], ["a"], None, object()], ids=str)
+@pytest.mark.parametrize("bad", [0.5, [], [[0.5]], ["a"], None, object], ids=repr)
 @pytest.mark.parametrize("make", [dc.NoiseSchedule, dc.schedule_from_alpha_bars])
 def test_what_is_no_row_of_numbers(make, bad):
     refused(lambda: make(bad), "betas must" if make is dc.NoiseSchedule else "alpha_bars must")

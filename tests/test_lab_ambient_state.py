@@ -117,9 +117,13 @@ def test_a_claim_is_printed_in_the_letters_of_the_console(console, monkeypatch):
     assert printed == f"{letter}: at least 0 [holds: 1]\n"
 
 
-def test_the_check_of_lessons_is_printed_in_the_letters_of_the_console(console, monkeypatch):
-    monkeypatch.setattr(check_lessons, "check_solved", lambda lesson: "FAILED: ['✗ Not yet.']")
-    monkeypatch.setattr(sys, "argv", ["check_lessons.py", "--solved", "01_übung_日本.ipynb"])
+def test_the_check_of_lessons_is_printed_in_the_letters_of_the_console(
+    console, monkeypatch, tmp_path
+):
+    lesson = tmp_path / "01_übung_日本.ipynb"
+    lesson.touch()
+    monkeypatch.setattr(check_lessons, "check_solved", lambda *_, env: "FAILED: ['✗ Not yet.']")
+    monkeypatch.setattr(sys, "argv", ["check_lessons.py", "--solved", str(lesson)])
     sign = "✗" if console.encoding == "utf-8" else "\\u2717"
     printed = console(check_lessons.main)
     assert f"FAILED: ['{sign} Not yet.']" in printed and "in all" in printed

@@ -46,7 +46,7 @@ IMPORTING = {
 NOT_IMPORTED = {
     "core": set(),
     "lab": {"jupyterlab", "ipykernel"},  # `make lab` runs it; the kernel of every lesson
-    "test": {"nbval", "pre-commit", "ruff"},  # a plugin of pytest; commands
+    "test": {"nbval", "pytest-xdist", "pre-commit", "ruff"},  # plugins of pytest; commands
 }
 NOT_NAMED = {"denoising-diffusion-pytorch"}  # benchmarks/mnist.py measures it where it is installed
 
@@ -208,7 +208,7 @@ VENV = "-m venv --clear .venv"
 PIP = "-m pip install -c constraints.txt -e ."
 # By goal: the extra it installs, and what it runs then.
 EXTRA = {"lab": "[lab]", "unit": "[test]"}
-RUNS = {"lab": ["scripts/working_copy.py", "-m jupyterlab"], "unit": ["-m pytest tests"]}
+RUNS = {"lab": ["scripts/working_copy.py", "-m jupyterlab"], "unit": ["-m pytest tests -n auto"]}
 
 
 class Course:
