@@ -71,6 +71,20 @@ def _turned(score: Callable, x: Tensor, levels: Tensor, eps: Tensor, ratio: floa
     return _annealed()(score, x, levels.flip(0), eps, ratio)
 
 
+def _cleaned_often(score: Callable, x: Tensor, levels: Tensor, eps: Tensor, ratio: float) -> Tensor:
+    """With the denoising step after every level."""
+    for row, noises in zip(levels[:, None], eps[:, None], strict=True):
+        x = _annealed()(score, x, row, noises, ratio)
+    return x
+
+
+def _swapped(score: Callable, x: Tensor, levels: Tensor, eps: Tensor, ratio: float) -> Tensor:
+    """All levels K times, with one step at each; the denoising step once."""
+    for noises in eps.transpose(0, 1)[:, :, None]:
+        x = _annealed(last=lambda level: 0)(score, x, levels, noises, ratio)
+    return x + levels[-1] ** 2 * score(x, levels[-1])
+
+
 def _walks(generator: torch.Generator) -> list[tuple]:
     cases = []
     for dtype in DTYPES:
@@ -96,6 +110,8 @@ EXERCISES = {
             ),
             "A factor 2 is missing: the square of a normal number of variance h has the variance "
             "2 h^2.": lambda: _scatter() / 2**0.5,
+            "3 h^2 is the mean of the square's square. Its variance is that less the square of "
+            "the mean, h^2.": lambda: _scatter() * 1.5**0.5,
             "That is the mean of the sum, not how much it scatters.": lambda: 1.0,
             "That is the first half alone. The second scatters, too.": (
                 lambda: 0.5 * (2 / 100) ** 0.5
@@ -130,6 +146,18 @@ EXERCISES = {
             ),
             "That is where the formula b^2 v / (2 a) would end, with steps that go to 0.": (
                 lambda a, b, v: b**2 * v / (2 * a)
+            ),
+            "That fits only b^2 = 2 a, the step of (32). Here b is free.": (
+                lambda a, b, v: v / (1 - a / (2 * v)) + 0 * b
+            ),
+            "That is what (32) keeps on N(0, 1), with b^2 = 2 a. Here v and b are free.": (
+                lambda a, b, v: 1 / (1 - a / 2) + 0 * b
+            ),
+            "That is 1 / (1 - a / 4): the step size a, and variance 1. Here v and b are free.": (
+                lambda a, b, v: 1 / (1 - a / 4) + 0 * b
+            ),
+            "That is (32) with the step size a: it pulls by a / 2, and b^2 = a. Not here.": (
+                lambda a, b, v: v / (1 - a / (4 * v)) + 0 * b
             ),
             "This is the standard deviation. Asked is the variance.": (
                 lambda a, b, v: _kept_variance(a, b, v).sqrt()
@@ -166,6 +194,19 @@ EXERCISES = {
             ),
             "The noise is multiplied by √(2 step size): another form of the step. Here it is the "
             "root of the step size.": _annealed(noise=lambda step_size: (2 * step_size) ** 0.5),
+            "The score is multiplied by the step size, the noise by √(2 step size): another form "
+            "of the step, and twice as long.": (
+                _annealed(pull=1.0, noise=lambda step_size: (2 * step_size) ** 0.5)
+            ),
+            "The score is subtracted. The points should climb: add it.": (
+                _annealed(pull=-0.5, last=lambda level: -(level**2))
+            ),
+            "The score is subtracted in the Langevin steps. The points should climb: add it.": (
+                _annealed(pull=-0.5)
+            ),
+            "In the last step the score is subtracted: add it.": (
+                _annealed(last=lambda level: -(level**2))
+            ),
             "No noise is added: the points only climb.": _annealed(noise=lambda step_size: 0),
             "The last step should add level^2 times the score, not level times.": (
                 _annealed(last=lambda level: level)
@@ -178,6 +219,10 @@ EXERCISES = {
             ),
             "You began at the smallest level. Walk down from the first.": _turned,
             "Only one step is taken at each level: use every eps[l, k].": _annealed(most=1),
+            "The denoising step comes after every level. It should come once, at the end.": (
+                _cleaned_often
+            ),
+            "The loops are swapped: take all steps at a level before you go to the next.": _swapped,
         },
         hints=(
             "Two loops: over the levels with their noises, and over the noises of one level.",

@@ -68,6 +68,29 @@ def walk(change):
     return chain
 
 
+def cleaned_at_each_level(score, x, noise_levels, eps, ratio):
+    for i in range(len(eps)):
+        x = walk_indexed(score, x, noise_levels[i : i + 1], eps[i : i + 1], ratio)
+    return x
+
+
+def steps_outside(score, x, noise_levels, eps, ratio):
+    for k in range(eps.shape[1]):
+        for i, level in enumerate(noise_levels):
+            x = x + score(x, level) * ratio * level.pow(2) / 2 + ratio**0.5 * level * eps[i, k]
+    return x + level.square() * score(x, level)
+
+
+def downhill(steps, last):
+    """Annealed Langevin with the score times -1 in the steps, in the last step, or in both."""
+
+    def chain(score, x, noise_levels, eps, ratio):
+        x = walk({"power": None, "pull": 0.5 * steps})(score, x, noise_levels, eps, ratio)
+        return x + last * noise_levels[-1] ** 2 * score(x, noise_levels[-1])
+
+    return chain
+
+
 def with_fresh_noise(score, x, noise_levels, eps, ratio):
     return walk_indexed(score, x, noise_levels, torch.randn_like(eps), ratio)
 
@@ -84,6 +107,7 @@ WRONG = {
         ("its root", 0.00625),
         ("Variances add", 0.106066),
         ("factor 2", 0.0559017),
+        ("square's square", (3 / 2 / 160) ** 0.5),
         ("mean of the sum", 1.0),
         ("first half", 0.0707107),
         ("too small", 0.01),
@@ -96,6 +120,10 @@ WRONG = {
         ("no further half", kept_with(lambda a, v: 1 - a / v / 2)),
         ("does not keep", lambda a, b, v: v.clone()),
         ("go to 0", lambda a, b, v: v * b.pow(2) / a / 2),
+        ("fits only", lambda a, b, v: v * v / (v - a / 2)),
+        ("what (32) keeps", lambda a, b, v: 2 / (2 - a)),
+        ("1 / (1 - a / 4)", lambda a, b, v: 4 / (4 - a)),
+        ("it pulls by a / 2", lambda a, b, v: 4 * v * v / (4 * v - a)),
         ("standard deviation", lambda a, b, v: kept_by_series(a, b, v) ** 0.5),
         ("no gradient", lambda a, b, v: kept_by_series(a, b, v).detach()),
     ],
@@ -113,13 +141,19 @@ WRONG = {
         ("Take its square", walk({"size": lambda level, rows, ratio: level * ratio})),
         ("half of it", walk({"pull": 1})),
         ("Take its root", walk({"push": lambda size: size})),
-        ("another form", walk({"push": lambda size: (size + size) ** 0.5})),
+        ("Here it is the root", walk({"push": lambda size: (size + size) ** 0.5})),
+        ("twice as long", walk({"pull": 1, "push": lambda size: (size + size) ** 0.5})),
+        ("The score is subtracted. The", downhill(-1, -1)),
+        ("subtracted in the Langevin steps", downhill(-1, 1)),
+        ("In the last step the score is subtracted", downhill(1, -1)),
         ("only climb", walk({"push": lambda size: 0})),
         ("not level times", walk({"power": 1})),
         ("last level all the time", walk({"row": -1})),
         ("first level all the time", walk({"row": 0})),
         ("smallest level", walk({"order": lambda rows: rows.flip(0)})),
         ("Only one step", walk({"count": 1})),
+        ("after every level", cleaned_at_each_level),
+        ("loops are swapped", steps_outside),
         ("draws random", with_fresh_noise),
     ],
 }
