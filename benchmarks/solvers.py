@@ -7,7 +7,8 @@
 2. With --digits: the shipped network, judged: 10 calls of 2M, 100 steps of DDIM, 100 ancestral
    ones, Frechet distances as multiples of the floor at the same n.
 
-The rows go to solvers.csv beside this file, those of the part that ran in the place of older ones.
+The rows go to the table that lesson 09 draws, those of the part that ran in the place of older
+ones.
 """
 
 import argparse
@@ -25,8 +26,9 @@ import torch
 import diffusion_core as dc
 from diffusion_core import data, judge, metrics, pretrained, toys
 from diffusion_core.progress import progress_bar
+from diffusion_lab.measured import TABLES
 
-TABLE = Path(__file__).with_suffix(".csv")
+TABLE = TABLES / "solvers.csv"
 TOYS = ("moons", "eight_gaussians")
 HIGHEST, LOWEST = 20.0, 0.05  # of the noise levels; q(x_T) is N(0, I) to 0.002 bits a dimension
 CALLS = (5, 10, 20)

@@ -2,6 +2,7 @@
 
 from .claims import claim
 from .feedback import check, hint
+from .measured import measured
 from .plotting import (
     BLACK,
     BLUE,
@@ -38,6 +39,7 @@ __all__ = [
     "figure",
     "hint",
     "image_grid",
+    "measured",
     "show",
     "show_source",
     "slider",

@@ -27,8 +27,8 @@ NUMBERS = {
 }
 
 
-def test_rows_are_numbered_1_to_34():
-    assert [row.number for row in ROWS] == list(range(1, 35))
+def test_rows_are_numbered_1_to_42():
+    assert [row.number for row in ROWS] == list(range(1, 43))
 
 
 @EVERY

@@ -238,3 +238,28 @@ def test_a_claim_has_one_threshold(bounds):
     said = f"one of at_least, at_most, above, below must be given, got {len(bounds)}"
     with pytest.raises(ValueError, match=f"^{said}$"):
         lab.claim("share", 0.5, **bounds)
+
+
+# Measured tables.
+
+
+def test_a_measured_table_has_its_rows_with_numbers_as_numbers():
+    rows = lab.measured("solvers")
+    assert {"2M", "DDIM", "Heun"} <= {row["solver"] for row in rows}
+    for row in rows:
+        assert all(isinstance(row[key], float) for key in ("calls", "n", "clouds", "score", "std"))
+        assert row["score"] > 0 and row["calls"] >= 1 and isinstance(row["data"], str)
+
+
+def test_there_are_tables_of_toys_measured_on_many_clouds():
+    """What the course promises of ten calls: within 1.5 floors, on clouds drawn for the number."""
+    rows = [row for row in lab.measured("solvers") if row["data"] in ("moons", "eight_gaussians")]
+    assert all(row["clouds"] >= 10 and row["n"] == 2000 for row in rows)
+    ten = [r for r in rows if r["calls"] == 10 and r["solver"] == "2M" and r["grid"] == "log SNR"]
+    assert len(ten) == 2 and all(row["score"] <= 1.5 for row in ten)
+
+
+@pytest.mark.parametrize("name", ["", "unknown", "../tables/solvers", None])
+def test_a_table_that_is_not_there_is_refused_by_name(name):
+    with pytest.raises(ValueError, match="name must be one of solvers, got"):
+        lab.measured(name)

@@ -70,7 +70,7 @@ def test_a_state_that_runs_away_is_said_to():
 
 
 @EVERY
-def test_38_the_exact_trace_and_the_diffused_mixture_give_the_exact_log_density(sde):
+def test_row_38_the_exact_trace_and_the_diffused_mixture_give_the_exact_log_density(sde):
     """Within 1e-6 nats; traps B25 (its sign) and B26 (no prior) are off by about 3."""
     prior = dc.mixture_at(sde, DATA, 1.0)
     errors = []
@@ -85,7 +85,7 @@ def test_38_the_exact_trace_and_the_diffused_mixture_give_the_exact_log_density(
     assert (2 * trace).abs().mean() > 1 and prior.log_prob(found.x_T).abs().mean() > 1
 
 
-def test_38_trap_B27_the_normal_prior_has_a_floor_that_no_tolerance_lowers():
+def test_row_38_trap_B27_the_normal_prior_has_a_floor_that_no_tolerance_lowers():
     """log N(x_T) - log q_T(x_T) at each point's own x_T; its mean over q_T is -KL(q_T || N)."""
     sde, schedule = dc.vp_sde(), dc.vp_schedule(50)
     prior = dc.mixture_at(sde, DATA, 1.0)
@@ -110,7 +110,7 @@ def test_trap_B33_from_a_later_time_it_is_the_density_of_noisy_data(start):
     assert (found.log_prob - DATA.log_prob(X)).abs().max() > start
 
 
-def test_38_trap_B29_probes_give_the_density_with_an_honest_standard_error():
+def test_row_38_trap_B29_probes_give_the_density_with_an_honest_standard_error():
     sde = dc.vp_sde()
     prior = dc.mixture_at(sde, DATA, 1.0)
     options = {"tolerance": 1e-6, "generator": seeded()}

@@ -63,14 +63,14 @@ def followed_back(equation, sde, steps: int, n: int):
 
 
 @EVERY
-def test_36_trap_B23_the_reverse_sde_has_the_marginals_at_five_times(sde):
+def test_row_36_trap_B23_the_reverse_sde_has_the_marginals_at_five_times(sde):
     back = dc.reverse_sde(sde, dc.mixture_score(sde, DATA))
     for time, x in followed_back(back, sde, 100, 5000):
         assert_moments(x, dc.mixture_at(sde, DATA, time), bias=0.02)
 
 
 @EVERY
-def test_37_trap_B24_the_flow_has_the_marginals_at_five_times(sde):
+def test_row_37_trap_B24_the_flow_has_the_marginals_at_five_times(sde):
     flow = dc.probability_flow(sde, dc.mixture_score(sde, DATA))
     for time, x in followed_back(flow, sde, 100, 5000):
         assert_moments(x, dc.mixture_at(sde, DATA, time), bias=0.02)
@@ -90,7 +90,7 @@ def gaussian_score(x, time):
     return -x  # of N(0, 1), which VP keeps
 
 
-def test_36_traps_B23_and_B24_signs_and_halves_show_in_the_variance_of_gaussian_data():
+def test_row_36_traps_B23_and_B24_signs_and_halves_show_in_the_variance_of_gaussian_data():
     """Of N(0, 1) under VP. The mistakes of others, by their known variances at time 0."""
     back, flow = dc.reverse_sde(VP, gaussian_score), dc.probability_flow(VP, gaussian_score)
     assert_close(variance_after(back, 1.0), 1.0, rtol=0.02, atol=0)
@@ -106,7 +106,7 @@ def test_36_traps_B23_and_B24_signs_and_halves_show_in_the_variance_of_gaussian_
     assert abs(variance_after(flipped, 1.0) - 1 / 3) < 0.01
 
 
-def test_37_the_flow_of_gaussian_data_in_closed_form():
+def test_row_37_the_flow_of_gaussian_data_in_closed_form():
     """x_time = mean + std x_1's standardised coordinate, at any time; Euler's error only."""
     data = dc.mixture(torch.tensor([[0.5]], dtype=torch.float64), 0.25)
     flow = dc.probability_flow(VP, dc.mixture_score(VP, data))

@@ -160,7 +160,7 @@ def test_the_loop_keeps_dtype_and_device_and_no_gradients(sde, device):
 # VP and VE.
 
 
-def test_35_ddpm_tends_to_vp_as_1_over_the_number_of_steps():
+def test_row_35_ddpm_tends_to_vp_as_1_over_the_number_of_steps():
     """The product of 1 - beta(time) / T against exp(-integral); at the end and on the way."""
     errors = []
     for T in (100, 200, 400, 800, 1600):
@@ -185,7 +185,7 @@ def test_vp_has_the_curve_of_its_schedule():
 
 
 @EVERY
-def test_35_the_moments_follow_from_drift_and_diffusion(sde):
+def test_row_35_the_moments_follow_from_drift_and_diffusion(sde):
     """d mean = drift, d var = 2 slope var + diffusion^2: derivatives of the marginal, by points."""
     zeros, ones = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     h = 1e-5
@@ -198,7 +198,7 @@ def test_35_the_moments_follow_from_drift_and_diffusion(sde):
         assert_close(growth, 2 * slope * b**2 + noise, rtol=1e-6, atol=1e-9)
 
 
-def test_35_ncsn_tends_to_ve_as_1_over_the_number_of_levels():
+def test_row_35_ncsn_tends_to_ve_as_1_over_the_number_of_levels():
     """Adding diffusion^2 dtime at each of n levels, against the exact growth of the variance."""
     zero, errors = torch.zeros(1, dtype=torch.float64), []
     for n in (100, 200, 400):

@@ -51,7 +51,7 @@ def tables(schedule):
 
 
 @pytest.mark.parametrize("t, s", [(20, 13), (13, 1), (1, 0), (20, 0)])
-def test_39_ddim_is_eulers_step_in_the_noise_level(t, s):
+def test_row_39_ddim_is_eulers_step_in_the_noise_level(t, s):
     """y = x / sqrt(alpha_bar) moves by the change of level times eps_hat, for any network."""
     scale, level, _ = tables(SCHEDULE)
     x_t = normal(6, 2)
@@ -60,7 +60,7 @@ def test_39_ddim_is_eulers_step_in_the_noise_level(t, s):
     assert_close(x_s / scale[s], y, rtol=1e-12, atol=1e-12)
 
 
-def test_40_heun_is_exact_for_a_slope_that_is_linear_in_the_noise_level():
+def test_row_40_heun_is_exact_for_a_slope_that_is_linear_in_the_noise_level():
     scale, level, _ = tables(SCHEDULE)
     a, b, x_t = normal(6, 2, seed=2), normal(6, 2, seed=3), normal(6, 2)
     step = dc.heun_step(SCHEDULE, lambda x, t: a + b * level[t, None], x_t, 17, 4)
@@ -69,7 +69,7 @@ def test_40_heun_is_exact_for_a_slope_that_is_linear_in_the_noise_level():
 
 
 @pytest.mark.parametrize("taus", [(20, 13, 12), (20, 19, 5), (9, 4, 3)], ids=str)
-def test_41_trap_B39_2m_looks_half_a_step_ahead_however_long_the_steps_are(taus):
+def test_row_41_trap_B39_2m_looks_half_a_step_ahead_however_long_the_steps_are(taus):
     """For an x0_hat that is linear in l = log SNR / 2, D is that at l_t + h / 2. A ratio of steps
     turned upside down shows where they differ; the order on an even grid does not show it."""
     scale, level, half = tables(SCHEDULE)
@@ -127,7 +127,7 @@ def slopes(errors) -> list[float]:
 
 @pytest.mark.parametrize("spacing", ["even", "uneven"])
 @pytest.mark.parametrize("name", [n for n in SOLVERS])
-def test_40_41_orders_down_to_the_lowest_level(name, spacing):
+def test_row_40_41_orders_down_to_the_lowest_level(name, spacing):
     errors = []
     for steps in (80, 160, 320):
         low, _ = walked(SOLVERS[name](), grid(spacing, steps))
@@ -226,7 +226,7 @@ def test_2m_in_a_second_chain_or_beside_another_is_as_fresh():
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
 @pytest.mark.parametrize("name", ["linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("spacing", ["even", "uneven"])
-def test_41_2m_agrees_with_diffusers(name, spacing):
+def test_row_41_2m_agrees_with_diffusers(name, spacing):
     """Whole chains in float32, from timestep t - 1 for our t, its sigma 0 at the end."""
     schedule = {"linear": dc.linear_schedule, "squaredcos_cap_v2": dc.cosine_schedule}[name](1000)
     theirs = DPMSolverMultistepScheduler(
@@ -255,7 +255,7 @@ def test_41_2m_agrees_with_diffusers(name, spacing):
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_42_the_corrector_brings_a_long_step_back_to_the_marginal(eta):
+def test_row_42_the_corrector_brings_a_long_step_back_to_the_marginal(eta):
     """Gaussian data: to q(x_s), but for the Langevin chain's own share, known in closed form."""
     data = dc.mixture(torch.tensor([[0.5]], dtype=torch.float64), 0.25)
     eps_model, ratio = dc.mixture_eps_model(SCHEDULE, data), 0.4
