@@ -5,6 +5,7 @@ import secrets
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -57,7 +58,8 @@ def verdict(exercise: Exercise, answer: object, generator: torch.Generator) -> s
         warnings.simplefilter("ignore")
         cases = exercise.cases(generator)
         if callable(answer):
-            return _judge(exercise, answer, cases)
+            answer = partial(exercise.use, answer) if exercise.use else answer
+            return _judge(exercise.used(), answer, cases)
         if cases != [()]:
             kind = type(answer).__name__
             return f"✗ Not yet. The answer should be a function, yours is a {kind}."

@@ -26,7 +26,7 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 def sources() -> list[Path]:
     """Return the lessons' sources in the order of the course."""
-    return sorted((NOTEBOOKS / "src").glob("[0-9][0-9]_*.py"))
+    return sorted((NOTEBOOKS / "src").glob("[0-9]*_*.py"))
 
 
 def notebook_of(source: Path) -> Path:

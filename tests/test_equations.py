@@ -23,7 +23,8 @@ def numbers_of(lesson: Path) -> set[int]:
 
 
 NUMBERS = {
-    path.name[:2]: numbers_of(path) for path in (ROOT / "notebooks/src").glob("[0-9][0-9]_*.py")
+    path.name.split("_")[0]: numbers_of(path)
+    for path in (ROOT / "notebooks/src").glob("[0-9]*_*.py")
 }
 
 

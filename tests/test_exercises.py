@@ -40,11 +40,11 @@ def answers(number):
 
 
 def right(name):
-    return answers(name[:2]).RIGHT[name]
+    return answers(name.split(".")[0]).RIGHT[name]
 
 
 def wrong(name):
-    return answers(name[:2]).WRONG[name]
+    return answers(name.split(".")[0]).WRONG[name]
 
 
 def said(name, answer, seed):
@@ -140,7 +140,7 @@ def test_the_share_of_wrong_answers_rejected(capsys):
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_a_lesson_checks_each_of_its_exercises_and_offers_its_hints(source):
-    text, number = source.read_text("utf-8"), source.stem[:2]
+    text, number = source.read_text("utf-8"), source.stem.split("_")[0]
     wanted = list(exercises.lesson(number)) if number in exercises.lessons() else []
     assert re.findall(r'^lab\.check\("([^"]*)", \w+\)$', text, re.M) == wanted
     assert re.findall(r'^# lab\.hint\("([^"]*)"\)$', text, re.M) == wanted

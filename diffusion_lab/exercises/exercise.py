@@ -1,6 +1,7 @@
 """What an exercise is made of."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ class Exercise(NamedTuple):
     mistakes: a sentence that names a mistake -> the function that makes it; the first that fits.
     hints: one to three, from vague to plain.
     relative: compare each number with its own size only, for answers that are tiny.
+    use: for an answer that returns a function: (answer, *case) -> the numbers to compare.
     """
 
     truth: Callable
@@ -25,6 +27,14 @@ class Exercise(NamedTuple):
     mistakes: dict[str, Callable]
     hints: tuple[str, ...]
     relative: bool = False
+    use: Callable | None = None
+
+    def used(self) -> "Exercise":
+        """Return the exercise whose truth and mistakes are not called, but used."""
+        if self.use is None:
+            return self
+        mistakes = {said: partial(self.use, made) for said, made in self.mistakes.items()}
+        return self._replace(truth=partial(self.use, self.truth), mistakes=mistakes)
 
 
 def draw_alpha_bars(

@@ -26,18 +26,23 @@ class Reading(NamedTuple):
         return self.low <= self.value <= self.high
 
     def sentence(self) -> str:
-        """Return number and range in words, to three digits, or as many as the verdict needs."""
-        if math.isinf(self.low):
-            allowed = f"at most {self.high:.3g}"
-        elif math.isinf(self.high):
-            allowed = f"at least {self.low:.3g}"
-        elif f"{self.low:.3g}" == f"{self.high:.3g}":
-            allowed = f"{self.low:.3g}"
-        else:
-            allowed = f"{self.low:.3g} to {self.high:.3g}"
+        """Return number and range in words."""
+        return f"{self.what}: {self.number()}. Allowed: {self.allowed()}."
+
+    def number(self) -> str:
+        """Return the number to three digits, or to as many as the verdict needs."""
         texts = [f"{round(self.value, 6):.3g}", *(f"{self.value:.{n}g}" for n in range(4, 18))]
-        read = next(t for t in texts if self._replace(value=float(t)).passes == self.passes)
-        return f"{self.what}: {read}. Allowed: {allowed}."
+        return next(t for t in texts if self._replace(value=float(t)).passes == self.passes)
+
+    def allowed(self) -> str:
+        """Return the range in words."""
+        if math.isinf(self.low):
+            return f"at most {self.high:.3g}"
+        if math.isinf(self.high):
+            return f"at least {self.low:.3g}"
+        if f"{self.low:.3g}" == f"{self.high:.3g}":
+            return f"{self.low:.3g}"
+        return f"{self.low:.3g} to {self.high:.3g}"
 
 
 def quiet(build: Callable[[], NoiseSchedule]) -> NoiseSchedule:

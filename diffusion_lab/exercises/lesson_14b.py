@@ -1,0 +1,244 @@
+"""Lesson 14b: the exhibits of the museum's second hall, mended."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from diffusion_core.traces import exact_trace, hutchinson_trace, rademacher
+
+from ..museum.second import exhibits, mended
+from .exercise import Exercise
+
+DTYPES = (torch.float64, torch.float32)
+
+
+def _walks(generator: torch.Generator) -> list[tuple]:
+    """Return (x, sigma, dt, noise): also as many paths as steps, and a single step."""
+    cases = []
+    for dtype in DTYPES:
+        for n, B in ((6, 3), (2, 2), (1, 5)):
+            noise = torch.randn(n, 2, B, generator=generator, dtype=dtype)
+            sigma, dt = (0.5 + torch.rand(2, generator=generator)).tolist()
+            x = torch.randn(B, generator=generator, dtype=dtype)
+            cases.append((x, sigma, dt / 10, noise))
+    return cases
+
+
+def _walked(
+    push: Callable = lambda sigma, dt, z, other: sigma * dt**0.5 * z, pull: float = 0.5
+) -> Callable:
+    """Return a walk with another push by the noise, or another drift."""
+
+    def walk(x: Tensor, sigma: float, dt: float, noise: Tensor) -> Tensor:
+        states = []
+        for z, other in noise:
+            x = x - pull * dt * x + push(sigma, dt, z, other)
+            states.append(x)
+        return torch.stack(states)
+
+    return walk
+
+
+def _questions(generator: torch.Generator) -> list[tuple]:
+    """Return (velocity, states, times, directions): what a solver asks, and signs to draw from."""
+    cases = []
+    for dtype in DTYPES:
+        for B, D in ((4, 2), (3, 3), (1, 4)):
+            states = torch.randn(3, B, D, generator=generator, dtype=dtype)
+            times = torch.rand(3, generator=generator).sort().values.tolist()
+            signs = rademacher(torch.ones(20, B, D, dtype=dtype), generator)
+            cases.append((_bent, [states[0], *states], [times[0], *times], signs))
+    return cases
+
+
+def _bent(x: Tensor, time: float) -> Tensor:
+    """A velocity whose Jacobian is full and changes with time."""
+    return torch.sin((1 + time) * x + 2 * x.flip(-1)) - x * x.sum(-1, keepdim=True)
+
+
+def _asked(
+    make: Callable, velocity: Callable, states: list[Tensor], times: list[float], directions: Tensor
+) -> list | None:
+    """Ask a right side at each state and time; its directions come one after another."""
+    left = iter(directions)
+    right_side = make(velocity, lambda: next(left))
+    if right_side is None:
+        return None
+    answers = [right_side(x, time) for x, time in zip(states, times, strict=True)]
+    return [_detached(answer) for answer in answers]
+
+
+def _detached(answer: object) -> object:
+    """Return a pair without its graph, for a likelihood needs none; leave all else as it is."""
+    tensors = isinstance(answer, tuple | list) and all(isinstance(x, Tensor) for x in answer)
+    return tuple(x.detach() for x in answer) if tensors else answer
+
+
+def _sides(trace: Callable) -> Callable:
+    """Return a maker with another estimate: trace(s, x, v), s the velocity at one time."""
+
+    def make(velocity: Callable, fresh: Callable) -> Callable:
+        v = fresh()
+        return lambda x, time: trace(lambda x: velocity(x, time), x, v)
+
+    return make
+
+
+def _scaled(factor: Callable[[Tensor], float]) -> Callable:
+    def trace(s: Callable, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        score, found = hutchinson_trace(s, x, v)
+        return score, factor(x) * found
+
+    return _sides(trace)
+
+
+def _anew_with_time(velocity: Callable, fresh: Callable) -> Callable:
+    drawn = {}
+
+    def f(x: Tensor, time: float) -> tuple[Tensor, Tensor]:
+        if time not in drawn:
+            drawn[time] = fresh()
+        return hutchinson_trace(lambda x: velocity(x, time), x, drawn[time])
+
+    return f
+
+
+def _samples(generator: torch.Generator) -> list[tuple]:
+    """Return (denoise, x, levels): one level, two, and more."""
+    cases = []
+    for dtype in DTYPES:
+        for B, n in ((3, 1), (2, 2), (4, 5)):
+            steps = 0.4 + torch.rand(n, generator=generator, dtype=torch.float64)
+            levels = (0.05 * steps.cumsum(0).exp()).flip(0).tolist()
+            x = levels[0] * torch.randn(B, 2, generator=generator, dtype=dtype)
+            cases.append((_to_two_points, x, levels))
+    return cases
+
+
+def _to_two_points(x: Tensor, level: float) -> Tensor:
+    """The denoiser of data that is two points, -1 and 1, in each coordinate."""
+    return torch.tanh(x / (0.2 + level**2))
+
+
+def _sampled(
+    mix: Callable = lambda guess, before, h, h_before: (
+        guess + h / (2 * h_before) * (guess - before)
+    ),
+    end: float | None = 0.0,
+    late: bool = False,
+) -> Callable:
+    """Return a sampler with another mixture of guesses, another end, or the guess before."""
+
+    def sampler(denoise: Callable, x: Tensor, levels: list[float]) -> Tensor:
+        before, h_before = None, 1.0
+        for level, lower in pairwise([*levels, end]):
+            guess = denoise(x, level)
+            h = math.log(level / lower) if lower else math.inf
+            plain = before is None or lower == 0
+            mixed = guess if plain else mix(guess, before, h, h_before)
+            if lower == 0 and late and before is not None:
+                mixed = before
+            x = lower / level * x + (1 - lower / level) * mixed
+            before, h_before = guess, h
+        return x
+
+    return sampler
+
+
+EXERCISES = {
+    "14b.1": Exercise(
+        truth=mended.noisy_walk,
+        cases=_walks,
+        mistakes={
+            "This is the exhibit itself: what multiplies the draw z is another draw.": (
+                exhibits.noisy_walk
+            ),
+            "The noise has the time step itself where its root belongs.": _walked(
+                lambda sigma, dt, z, other: sigma * dt * z
+            ),
+            "sigma is missing: each push has the variance of the time step.": _walked(
+                lambda sigma, dt, z, other: dt**0.5 * z
+            ),
+            "sigma is squared. As a standard deviation it stands there once.": _walked(
+                lambda sigma, dt, z, other: sigma**2 * dt**0.5 * z
+            ),
+            "Both draws are added, so each push has twice the variance.": _walked(
+                lambda sigma, dt, z, other: sigma * dt**0.5 * (z + other)
+            ),
+            "The law is right, but take the first draw of each step, not the second.": _walked(
+                lambda sigma, dt, z, other: sigma * dt**0.5 * other
+            ),
+            "The drift is missing: x stays where it is, up to the noise.": _walked(pull=0.0),
+            "The drift is x in the place of x / 2.": _walked(pull=1.0),
+            "There is no noise left.": _walked(lambda sigma, dt, z, other: 0.0),
+        },
+        hints=(
+            "Write a push as a product. Which of its factors are random?",
+            "The diffusion of this SDE is a number, the same in each step: sigma.",
+            "x = x - x / 2 * dt + sigma * dt**0.5 * z, with z = noise[i, 0].",
+        ),
+    ),
+    "14b.2": Exercise(
+        truth=mended.right_side,
+        cases=_questions,
+        use=_asked,
+        mistakes={
+            "This is the exhibit itself: each call of f draws a direction of its own.": (
+                exhibits.right_side
+            ),
+            "A new direction is drawn whenever the time changes. One is enough for the solve.": (
+                _anew_with_time
+            ),
+            "The divergence has the wrong sign.": _scaled(lambda x: -1.0),
+            "The divergence is always 0.": _scaled(lambda x: 0.0),
+            "The divergence is divided by the dimension: leave the direction as long as it is.": (
+                _scaled(lambda x: 1 / x.shape[1])
+            ),
+            "That is the exact divergence, with a backward pass a coordinate. Asked for is the "
+            "estimate.": _sides(lambda s, x, v: exact_trace(s, x)),
+            "That is the velocity along the direction, v f. The estimate is v J v, with the "
+            "Jacobian J.": _sides(lambda s, x, v: (s(x), (s(x) * v).sum(1))),
+        },
+        hints=(
+            "When is fresh() called: when right_side is, or when f is?",
+            "What must be the same in all calls of f is made once, before f.",
+            "direction = fresh() above `def f`, and nothing else changes.",
+        ),
+    ),
+    "14b.3": Exercise(
+        truth=mended.fast_sampler,
+        cases=_samples,
+        mistakes={
+            "This is the exhibit itself: it ends at levels[-1], and the noise of that level is "
+            "left.": exhibits.fast_sampler,
+            "The end is right, and all steps are Euler's. The guess before is not used.": _sampled(
+                lambda guess, before, h, h_before: guess
+            ),
+            "The last step takes the guess before the last: the last call was in vain.": _sampled(
+                late=True
+            ),
+            "The ratio of the two steps is upside down: h belongs above, h_before below.": _sampled(
+                lambda guess, before, h, h_before: guess + h_before / (2 * h) * (guess - before)
+            ),
+            "The correction has the wrong sign: it goes from the guess towards the one before.": (
+                _sampled(
+                    lambda guess, before, h, h_before: guess - h / (2 * h_before) * (guess - before)
+                )
+            ),
+            "The correction is twice too large: its ½ is missing.": _sampled(
+                lambda guess, before, h, h_before: guess + h / h_before * (guess - before)
+            ),
+            "A tiny level stands in the place of 0: h is large, and the correction runs away.": (
+                _sampled(end=1e-6)
+            ),
+        },
+        hints=(
+            "Which level does the last step of `pairwise` go to?",
+            "It should go to 0. What is h there, and which part of the step needs h?",
+            "Let the levels end with 0.0. Where lower is 0, or before is None: mixed = guess.",
+        ),
+    ),
+}
