@@ -6,6 +6,7 @@ Row t of every table is the paper's t, and row 0 is clean data.
 """
 
 from .averages import EMA
+from .classes import mixture_classifier, of_class, tilted_density
 from .decoders import bits_per_dim, discretized_decoder, gaussian_decoder
 from .devices import available_devices, default_device
 from .elbo import (
@@ -19,7 +20,14 @@ from .elbo import (
 from .elbo_weights import best_variances, eps_errors, eps_weights, importance
 from .gaussian import Gaussian, kl_divergence, standard_normal
 from .grids import geometric_levels, karras_levels, nearest_taus, schedule_from_noise_levels
-from .guidance import classifier_free, drop_labels
+from .guidance import (
+    classifier_free,
+    classifier_guided,
+    drop_labels,
+    label_log_prob,
+    scale_from_strength,
+    strength_from_scale,
+)
 from .langevin import (
     annealed_langevin_step,
     eps_model_from_ncsn,
@@ -30,6 +38,7 @@ from .langevin import (
 )
 from .likelihood import LogLikelihood, Solved, log_likelihood, solve_ode
 from .losses import bound_loss, draw_t, eps_loss, v_loss
+from .measurements import measurement_guided
 from .mixtures import (
     Mixture,
     diffuse,
@@ -37,6 +46,7 @@ from .mixtures import (
     mixture_eps_model,
     mixture_reverse,
 )
+from .posteriors import FullMixture, condition
 from .predictions import (
     eps_from_score,
     eps_from_v,
@@ -73,6 +83,7 @@ from .score_matching import (
 )
 from .sde import SDE, euler_maruyama, ve_sde, vp_sde, wiener_increments
 from .solvers import dpm_solver_2m, heun_step, invert, predictor_corrector_step
+from .step_wrappers import pasted, resampled, shifted
 from .traces import (
     ProbeVariances,
     Traced,
@@ -88,6 +99,7 @@ __all__ = [
     "SDE",
     "ElboEstimate",
     "ElboTerms",
+    "FullMixture",
     "Gaussian",
     "History",
     "LogLikelihood",
@@ -106,6 +118,8 @@ __all__ = [
     "bits_per_dim",
     "bound_loss",
     "classifier_free",
+    "classifier_guided",
+    "condition",
     "constant_schedule",
     "cosine_schedule",
     "ddim_step",
@@ -142,6 +156,7 @@ __all__ = [
     "is_short_run",
     "karras_levels",
     "kl_divergence",
+    "label_log_prob",
     "langevin_chain",
     "langevin_corrector",
     "langevin_step",
@@ -150,14 +165,18 @@ __all__ = [
     "log_ratio",
     "log_ratio_telescoped",
     "log_snr_schedule",
+    "measurement_guided",
     "mixture",
     "mixture_at",
+    "mixture_classifier",
     "mixture_eps_model",
     "mixture_reverse",
     "mixture_score",
     "ncsn_loss",
     "nearest_taus",
+    "of_class",
     "p_step",
+    "pasted",
     "predictor_corrector_step",
     "prior_gap",
     "prior_kl",
@@ -169,15 +188,20 @@ __all__ = [
     "q_step",
     "q_trajectory",
     "rademacher",
+    "resampled",
     "reverse_sde",
     "sample_chain",
+    "scale_from_strength",
     "schedule_from_alpha_bars",
     "schedule_from_noise_levels",
     "score_from_eps",
     "score_model_from_eps",
+    "shifted",
     "sliced_loss",
     "solve_ode",
     "standard_normal",
+    "strength_from_scale",
+    "tilted_density",
     "train",
     "v_loss",
     "v_target",
