@@ -93,7 +93,8 @@ def label_log_prob(classifier: Model, y: Tensor) -> LogProb:
         logits = like_input(classifier(x_t, t), x_t)
         ok = isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == len(x_t)
         require(ok, "classifier(x_t, t)", f"have shape ({len(x_t)}, classes)", logits)
-        check_like("classifier(x_t, t)", logits[:, 0], "numbers", x_t.flatten(1)[:, 0])
+        check_like("classifier(x_t, t)", logits[:, 0], "x_t", x_t.reshape(len(x_t), -1)[:, 0])
+        check_finite(logits, **{"classifier(x_t, t)": logits})
         fits = y.shape == x_t.shape[:1] and y.device == x_t.device
         fits = fits and 0 <= y.min() and y.max() < logits.shape[1]
         require(fits, "y", f"be labels of {kind(logits)}", y)
@@ -151,7 +152,7 @@ def log_p_gradient(log_p: LogProb, x_t: Tensor, t: Tensor | int) -> Tensor:
     with torch.enable_grad():
         x = x_t if x_t.requires_grad else x_t.detach().requires_grad_()
         value = like_input(log_p(x, t), x)
-        check_like("log_p(x_t, t)", value, "one number an example", x.flatten(1)[:, 0])
+        check_like("log_p(x_t, t)", value, "one number an example", x.reshape(len(x), -1)[:, 0])
         wanted = "depend on x_t by operations that autograd follows"
         require(value.requires_grad, "log_p(x_t, t)", wanted, "a result cut off from x_t")
         with without_autocast(x):

@@ -105,4 +105,4 @@ def _solved(spread: Callable[[Tensor], Tensor], rest: Tensor, iterations: int) -
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Return the product of each two examples, ready to multiply them."""
-    return (a * b).flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))
+    return (a * b).reshape(len(a), -1).sum(1).view(-1, *[1] * (a.ndim - 1))

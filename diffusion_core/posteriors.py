@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .checks import (
+    check_alike,
     check_count,
     check_data,
     check_finite,
@@ -91,6 +92,7 @@ def condition(data: Mixture, measure: Measure, y: Tensor, noise_var: float = 0.0
     means = check_finite(data.means + (gain @ rest)[..., 0], y=y, means=data.means)
     covs = var * (eye[: a.shape[1], : a.shape[1]] - gain @ a)
     weights = (data.weights.log() + _log_normal(roots, rest)).softmax(0)
+    check_finite(weights, y=y, means=data.means)
     return FullMixture(means, (covs + covs.mT) / 2, weights)
 
 
@@ -118,6 +120,9 @@ def _matrix(data: Mixture, measure: Measure, y: Tensor) -> tuple[Tensor, Tensor]
 def _check_full(data: FullMixture) -> None:
     """Refuse a mixture of other than means (K, D), symmetric covs (K, D, D), weights of sum 1."""
     means, covs, weights = data
+    check_data("means", means)
+    require(means.ndim == 2, "means", "have shape (K, D)", means)
+    check_alike(means=means[:, 0], weights=weights)
     check_mixture(Mixture(means, torch.zeros_like(weights), weights))  # looks at the other two
     check_data("covs", covs)
     require(covs.shape == (*means.shape, means.shape[1]), "covs", "have shape (K, D, D)", covs)

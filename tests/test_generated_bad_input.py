@@ -241,7 +241,9 @@ INCREMENTS.bad.pop("range")  # a step to 1e308 is one; what the drift makes of i
 FLOW = record(dc.SDE(decay, lambda x, time: 0.0), drift=a_model(decay, X))
 
 
-LOG_P = function(lambda x_t, t: -x_t.square().sum(1), None, 1.0, X, X[:3, 0], X[:, 0], "a")
+LOG_P = function(
+    lambda x_t, t: -x_t.square().reshape(len(x_t), -1).sum(1), None, 1.0, X, X[:3, 0], X[:, 0], "a"
+)
 LOG_P.bad["infinite answer"] = function(model, X[:, 0] * math.nan).bad["answer"]
 CLASSIFIER = function(
     lambda x_t, t: x_t, None, 1.0, X[:, 0], X[:3], X32, X.long(), X * math.nan, "a"
@@ -325,7 +327,7 @@ GOOD: dict[str, dict[str, Given]] = {
     },
     "classes.mixture_classifier": {
         "schedule": SCHEDULE,
-        "data": named(typed(MIXTURE), "x_t"),
+        "data": named(typed(MIXTURE), "x_t", "x"),
         "labels": OF_CLASSES,
     },
     "classes.mixture_classifier()": {"x_t": named(batch(X), "x"), "t": steps(T_OK, 0, T)},
