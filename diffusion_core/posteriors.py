@@ -16,6 +16,7 @@ from .checks import (
     check_numbers,
     kind,
     require,
+    without_autocast,
 )
 from .gaussian import standard_normal
 from .measurements import Measure
@@ -39,7 +40,9 @@ class FullMixture(NamedTuple):
         device = (generator or self.means).device
         picks = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator)
         means, roots = (table[picks.to(table.device)] for table in (self.means, roots))
-        x = means + (roots @ standard_normal(means, generator)[..., None])[..., 0]
+        z = standard_normal(means, generator)[..., None]
+        with without_autocast(means):
+            x = means + (roots @ z)[..., 0]
         return check_finite(x, covs=self.covs)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -55,16 +58,18 @@ class FullMixture(NamedTuple):
         roots, failed = torch.linalg.cholesky_ex(self.covs)
         require(not failed.any(), "covs", "be positive definite for a density", self.covs)
         rest = (x[:, None] - self.means)[..., None]
-        parts = self.weights.log() + _log_normal(roots, rest)
+        with without_autocast(x):
+            parts = self.weights.log() + _log_normal(roots, rest)
         return check_finite(parts.logsumexp(1), x=x, covs=self.covs)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return the mean (D,) and the covariance (D, D) of the whole mixture."""
         _check_full(self)
-        mean = self.weights @ self.means
-        apart = self.means - mean
-        within = (self.weights[:, None, None] * self.covs).sum(0)
-        cov = within + (self.weights[:, None] * apart).T @ apart
+        with without_autocast(self.means):
+            mean = self.weights @ self.means
+            apart = self.means - mean
+            within = (self.weights[:, None, None] * self.covs).sum(0)
+            cov = within + (self.weights[:, None] * apart).T @ apart
         return mean, check_finite(cov, means=self.means, covs=self.covs)
 
 
@@ -79,8 +84,15 @@ def condition(data: Mixture, measure: Measure, y: Tensor, noise_var: float = 0.0
     check_mixture(data)
     check_kinds(measure=measure)
     check_numbers(0, math.inf, "[)", noise_var=noise_var)
-    a, seen = _matrix(data, measure, y)
-    var, eye = data.vars[:, None, None], torch.eye(max(a.shape)).to(a)
+    with without_autocast(data.means):
+        a, seen = _matrix(data, measure, y)
+        return _conditioned(data, a, y - seen, noise_var)
+
+
+def _conditioned(data: Mixture, a: Tensor, rest: Tensor, noise_var: float) -> FullMixture:
+    """Return p(x_0 | y) for A (M, D) and what is left of y beside each component, (K, M)."""
+    eye = torch.eye(max(a.shape), dtype=a.dtype, device=a.device)
+    var, rest = data.vars[:, None, None], rest[..., None]
     spread = var * (a @ a.T) + noise_var * eye[: len(a), : len(a)]
     roots, failed = torch.linalg.cholesky_ex(spread)
     steps = roots.diagonal(dim1=1, dim2=2).square()
@@ -88,11 +100,10 @@ def condition(data: Mixture, measure: Measure, y: Tensor, noise_var: float = 0.0
     wanted = "be positive where rows of A depend on each other, or variances are 0"
     require(bool((whole & (failed == 0)).all()), "noise_var", wanted, noise_var)
     gain = var * torch.cholesky_solve(a.expand(len(roots), *a.shape), roots).mT
-    rest = (y - seen)[..., None]
-    means = check_finite(data.means + (gain @ rest)[..., 0], y=y, means=data.means)
+    means = check_finite(data.means + (gain @ rest)[..., 0], y=rest, means=data.means)
     covs = var * (eye[: a.shape[1], : a.shape[1]] - gain @ a)
     weights = (data.weights.log() + _log_normal(roots, rest)).softmax(0)
-    check_finite(weights, y=y, means=data.means)
+    check_finite(weights, y=rest, means=data.means)
     return FullMixture(means, (covs + covs.mT) / 2, weights)
 
 
@@ -107,7 +118,8 @@ def _log_normal(roots: Tensor, rest: Tensor) -> Tensor:
 def _matrix(data: Mixture, measure: Measure, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return A (M, D) and A m_k (K, M); refuse a measure that is not linear, or a y unlike it."""
     check_data("y", y)
-    columns, seen = measure(torch.eye(data.means.shape[1]).to(data.means)), measure(data.means)
+    eye = torch.eye(data.means.shape[1], dtype=data.means.dtype, device=data.means.device)
+    columns, seen = measure(eye), measure(data.means)
     for rows, x in ((columns, data.means.T), (seen, data.means)):
         check_like("measure(x0)", rows, f"y, {kind(y)}, for each of {len(x)}", y.expand(len(x), -1))
     require(y.ndim == 1 and y.dtype == data.means.dtype, "y", f"be like {kind(data.means[0])}", y)
