@@ -473,6 +473,11 @@ GOOD: dict[str, dict[str, Given]] = {
         "n": count(2, 2, 4),
         "generator": RNG._replace(legal=()),
     },
+    "judge.as_asked": {"judge": JUDGE, "x": named(batch(IMAGES), "y"), "y": integers(LABELS, 0, 9)},
+    "judge.in_class_spread": {
+        "x": named(batch(X), "y"),
+        "y": integers(LABELS // 2, 0, 1)._replace(legal=(LABELS * 0,)),
+    },
     "judge.frechet_distance": {"x": batch(X), "y": batch(Y)},
     "judge.nearest_distances": {"x": batch(X), "train": batch(Y)},
     "langevin.langevin_step": {
