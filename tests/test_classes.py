@@ -91,7 +91,7 @@ def kolmogorov(x: torch.Tensor, density: torch.Tensor) -> float:
 @functools.cache
 def drawn(scale: float, ode: bool) -> torch.Tensor:
     """2 000 guided samples of class 1: by the flow from even quantiles, or by ancestral steps."""
-    n, schedule = 2000, dc.vp_schedule(100)
+    n, schedule = 2000, dc.vp_schedule(60)
     whole, told = (dc.mixture_eps_model(schedule, d) for d in (TWO, dc.mixture(MEANS[1:2], 0.25)))
 
     def network(x_t, t, y=None):

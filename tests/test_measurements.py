@@ -41,7 +41,7 @@ def posterior_eps(schedule, post: dc.FullMixture, x: torch.Tensor, t: int) -> to
 
 
 @pytest.mark.parametrize("t", [1, 8, 20])
-def test_50_the_covariance_is_the_slope_of_the_denoiser(t):
+def test_the_covariance_is_the_slope_of_the_denoiser(t):
     """Cov(x_0 | x_t), exactly, and (1 - alpha_bar_t) / sqrt(alpha_bar_t) dx0_hat / dx_t."""
     x_t, scale = normal(1, 2), SCHEDULE.alpha_bars[t].sqrt().item()
     noise = SCHEDULE.marginal_vars[t].item()
