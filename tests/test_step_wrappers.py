@@ -158,7 +158,7 @@ def given_the_first(step, schedule, n: int) -> torch.Tensor:
 
 
 def test_trap_B52_pasting_has_no_error_where_it_measures_and_a_wrong_mean_beside_it():
-    """Measured: 0.90 for 1.22 in 60 steps, 0.88 in 120; 20 rounds of 60: 1.20, std 0.49 for 0.50."""
+    """Measured: 0.90 for 1.22 in 60 steps, 0.88 in 120; 20 rounds: 1.20, std 0.49 for 0.50."""
     mean, cov = dc.condition(BENT, lambda x0: x0[:, :1], torch.tensor([SEEN]).double()).moments()
     std = cov[1, 1].sqrt()
     pasting = partial(dc.pasted, dc.ddpm_step, known=KNOWN)
