@@ -129,10 +129,19 @@ def shipped() -> tuple[torch.nn.Module, dc.NoiseSchedule, float]:
     )
 
 
-def digits(options, make: Callable, taus: list[int], noisy: bool) -> tuple[torch.Tensor, int]:
+def digits(
+    options,
+    make: Callable,
+    taus: list[int],
+    noisy: bool,
+    *,
+    scale: float | None = None,
+    seed: int = 1,
+) -> tuple[torch.Tensor, int]:
     """Return options.n digits, each class as often, and the calls of eps_model for each."""
-    model, schedule, scale = shipped()
-    device, rng = next(model.parameters()).device, torch.Generator().manual_seed(1)
+    model, schedule, usual = shipped()
+    scale = usual if scale is None else scale
+    device, rng = next(model.parameters()).device, torch.Generator().manual_seed(seed)
     parts, extra = [], {"clip": (-1, 1)} | ({"generator": rng} if noisy else {})
     labels = (torch.arange(options.n) % 10).split(options.batch)
     with progress_bar(total=options.n, unit="digits") as bar:
@@ -169,13 +178,13 @@ def digit_rows(options) -> Iterator[Row]:
         yield Row("digits", name, grid, calls, options.n, 1, score, 0.0, confident)
 
 
-def written(path: Path, fresh: list[Row]) -> None:
-    """Write rows to the table, in the place of older ones of the same data."""
+def written(path: Path, fresh: list[NamedTuple]) -> None:
+    """Write rows to the table, in the place of older ones with the same first cell."""
     old = list(csv.reader(path.open(encoding="utf-8")))[1:] if path.exists() else []
-    kept = [row for row in old if row[0] not in {row.data for row in fresh}]
-    new = [[f"{x:.4g}" if isinstance(x, float) else x for x in row] for row in fresh]
+    new = [[f"{x:.4g}" if isinstance(x, float) else str(x) for x in row] for row in fresh]
+    kept = [row for row in old if row[0] not in {row[0] for row in new}]
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([Row._fields, *kept, *new])
+        csv.writer(file, lineterminator="\n").writerows([fresh[0]._fields, *kept, *new])
 
 
 def main() -> None:

@@ -169,10 +169,10 @@ def check_count(name: str, n: int, *, lowest: int = 1) -> None:
     require(n >= lowest, name, f"be at least {lowest}", n)
 
 
-def check_labels(y: Tensor) -> None:
+def check_labels(y: Tensor, name: str = "y") -> None:
     """Refuse what are no integers (B,)."""
     if not (isinstance(y, Tensor) and y.dtype in INTEGERS and y.ndim == 1):
-        raise TypeError(f"y must be a torch.Tensor (B,) of integers, got {kind(y)}")
+        raise TypeError(f"{name} must be a torch.Tensor (B,) of integers, got {kind(y)}")
 
 
 def check_kinds(**given: object) -> None:

@@ -5,7 +5,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_data, check_finite, check_kinds, kind, require
+from .checks import (
+    check_count,
+    check_data,
+    check_finite,
+    check_kinds,
+    check_labels,
+    kind,
+    require,
+)
 from .nets import Classifier
 
 CONFIDENT = 0.9  # a digit counts as recognised when one class has more than this probability
@@ -78,6 +86,35 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()
     squared = (x.mean(0) - y.mean(0)).square().sum() + cov_x.trace() + cov_y.trace() - 2 * cross
     return check_finite(squared, x=x, y=y).clamp(min=0).sqrt().item()
+
+
+def as_asked(judge: Classifier, x: Tensor, y: Tensor) -> float:
+    """Return the share of images x (n, 1, 28, 28) in which the judge sees the digit y, (n,).
+
+    Easily 1 where all images of a class are alike: read it with `in_class_spread`.
+    """
+    check_labels(y)
+    features = _features(judge, "x", x)
+    require(y.shape == x.shape[:1] and y.device == x.device, "y", f"be like x, {kind(x)}", y)
+    with torch.no_grad():
+        seen = judge.to_logits(features).argmax(1).to(y.device)
+    return (seen == y).double().mean().item()
+
+
+def in_class_spread(x: Tensor, y: Tensor) -> float:
+    """Return the root of the variance within a class, its mean over pixels and classes.
+
+    x (n, ...) of labels y (n,), each at least twice. A number to be divided by that of as many
+    real images of the same labels.
+    """
+    check_data("x", x)
+    check_labels(y)
+    require(y.shape == x.shape[:1] and y.device == x.device, "y", f"be like x, {kind(x)}", y)
+    classes, counts = y.unique(return_counts=True)
+    require(bool((counts > 1).all()), "y", "hold each label at least twice", counts.tolist())
+    rows = x.reshape(len(x), -1).double()
+    variances = torch.stack([rows[y == label].var(0).mean() for label in classes])
+    return check_finite(variances.mean().sqrt(), x=x).item()
 
 
 def nearest_distances(x: Tensor, train: Tensor) -> Tensor:

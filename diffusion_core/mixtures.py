@@ -4,6 +4,7 @@ A finite data set is the mixture whose components have variance 0.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -140,15 +141,19 @@ def mixture_eps_model(schedule: NoiseSchedule, data: Mixture) -> Model:
         check_data("x_t", x_t)
         fits = x_t[0].numel() == dim and x_t.device == device
         require(fits, "x_t", f"hold {dim} numbers for each example, on {device}", x_t)
-        t = check_t(t, x_t, schedule.T, lowest=1)
-        steps = [t] if isinstance(t, int) else t.unique().tolist()
-        if len(steps) == 1:
-            return eps_at(x_t, steps[0])
-        rows = [(t == step).nonzero()[:, 0].to(x_t.device) for step in steps]
-        parts = [eps_at(x_t[of_step], step) for of_step, step in zip(rows, steps, strict=True)]
-        return torch.cat(parts)[torch.cat(rows).argsort()]
+        return by_step(eps_at, x_t, check_t(t, x_t, schedule.T, lowest=1))
 
     return eps_model
+
+
+def by_step(answer: Callable[[Tensor, int], Tensor], x_t: Tensor, t: Tensor | int) -> Tensor:
+    """Return answer(x_t, t) for one t, else for all examples of each t, in their own order."""
+    steps = [t] if isinstance(t, int) else t.unique().tolist()
+    if len(steps) == 1:
+        return answer(x_t, steps[0])
+    rows = [(t == step).nonzero()[:, 0].to(x_t.device) for step in steps]
+    parts = [answer(x_t[of_step], step) for of_step, step in zip(rows, steps, strict=True)]
+    return torch.cat(parts)[torch.cat(rows).argsort()]
 
 
 def mixture_reverse(schedule: NoiseSchedule, data: Mixture, x_t: Tensor, t: int) -> Mixture:

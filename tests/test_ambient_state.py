@@ -62,6 +62,11 @@ def calls() -> dict[str, Callable]:
     sde = dc.vp_sde()
     flow = dc.probability_flow(sde, dc.mixture_score(sde, q))
 
+    full = dc.condition(q, lambda x0: x0[:, :1], y[0, :1], 0.1)
+
+    def log_p(x_t, t):
+        return -x_t.square().sum(1)
+
     def posterior(x_t, t):
         factors = dc.at(s.alpha_bars, t, x_t).sqrt(), dc.at(s.marginal_vars, t, x_t).sqrt()
         return nets.LevelPosterior(x_t.expand(-1, 4, -1, -1), x_t, *factors)
@@ -145,6 +150,25 @@ def calls() -> dict[str, Callable]:
         "score_model_from_eps": lambda: dc.score_model_from_eps(s, model, t)(x),
         "score_model_from_eps, one t": lambda: dc.score_model_from_eps(s, model, 3)(x),
         "classifier_free": lambda: dc.classifier_free(model, labels, guidance_scale=2)(x, t),
+        "classifier_guided": lambda: dc.classifier_guided(s, model, log_p)(x, t),
+        "label_log_prob": lambda: dc.label_log_prob(lambda x, t: x, labels % 2)(x, t),
+        "scale_from_strength": lambda: dc.scale_from_strength(1.5),
+        "strength_from_scale": lambda: dc.strength_from_scale(2.5),
+        "mixture_classifier": lambda: dc.mixture_classifier(s, q, labels)(y, t),
+        "of_class": lambda: dc.of_class(q, labels, 0),
+        "tilted_density": lambda: dc.tilted_density(
+            lambda x: -x[:, 0].square(), lambda x: x[:, 0], 2.0, 9 * q.means[:, 0].sort().values
+        ),
+        "measurement_guided": lambda: dc.measurement_guided(
+            s, dc.mixture_eps_model(s, q), lambda x0: x0[:, 1:], y[:, 1:], 0.1
+        )(x, t),
+        "condition": lambda: dc.condition(q, lambda x0: 2 * x0, y[0], 0.1),
+        "FullMixture.sample": lambda: full.sample(5, generator=seeded()),
+        "FullMixture.log_prob": lambda: full.log_prob(y),
+        "FullMixture.moments": lambda: full.moments(),
+        "shifted": lambda: last(dc.shifted(dc.ddpm_step, log_p), s, x),
+        "pasted": lambda: last(dc.pasted(dc.ddim_step, y, y[0] > 0, generator=seeded()), s, x),
+        "resampled": lambda: last(dc.resampled(dc.ddpm_step, 2, generator=seeded()), s, x),
         "drop_labels": lambda: dc.drop_labels(labels, 3, 0.5, generator=seeded()),
         "geometric_levels": lambda: dc.geometric_levels(20.0, 0.1, 5),
         "karras_levels": lambda: dc.karras_levels(20.0, 0.1, 5),
@@ -195,6 +219,7 @@ NOT_HERE = {  # of training, devices and types: nothing that makes a tensor from
     "ProbeVariances", "Traced",
 }  # fmt: skip
 NEEDS_AUTOGRAD = {"log_likelihood", "log_likelihood, probes"}  # inference mode has none
+NEEDS_AUTOGRAD |= {"classifier_guided", "measurement_guided", "shifted"}
 NEEDS_AUTOGRAD |= {"exact_trace", "hutchinson_trace", "implicit_loss", "sliced_loss"}
 
 

@@ -241,6 +241,51 @@ INCREMENTS.bad.pop("range")  # a step to 1e308 is one; what the drift makes of i
 FLOW = record(dc.SDE(decay, lambda x, time: 0.0), drift=a_model(decay, X))
 
 
+LOG_P = function(
+    lambda x_t, t: -x_t.square().reshape(len(x_t), -1).sum(1), None, 1.0, X, X[:3, 0], X[:, 0], "a"
+)
+LOG_P.bad["infinite answer"] = function(model, X[:, 0] * math.nan).bad["answer"]
+CLASSIFIER = function(
+    lambda x_t, t: x_t, None, 1.0, X[:, 0], X[:3], X32, X.long(), X * math.nan, "a"
+)
+SCALE = number(2.0, 0)
+OF_CLASSES = integers(LABELS, 0, 2)._replace(legal=(LABELS.int(),))
+FULL = dc.FullMixture(POINTS.means, torch.eye(2).double().expand(4, 2, 2) * 0.5, POINTS.weights)
+FULL = record(FULL, means=batch(FULL.means), covs=batch(FULL.covs), weights=table(FULL.weights))
+
+
+def first(x: Tensor) -> Tensor:
+    return x[:, :1]
+
+
+MEASURE = function(first, None, 1.0, "a", X, X[:3, :1], X[:, :1].long(), X32[:, :1], X[:, :1])
+MEASURED = batch(X[:, :1])
+KNOWN = torch.tensor([True, False])
+KNOWN = Given(
+    KNOWN,
+    {
+        "type": odd(),
+        "dtype": one_of(KNOWN.long(), KNOWN.double()),
+        "shape": one_of(KNOWN[:1], KNOWN[None], KNOWN.repeat(2)),
+        "device": one_of(KNOWN.to("meta")),
+    },
+    (KNOWN.repeat(4, 1),),
+)
+GRID = torch.linspace(-9, 9, 7, dtype=torch.float64)
+DENSITY = function(
+    lambda x: -(x[:, 0] ** 2), None, 1.0, GRID[:, None], GRID[:3], GRID * math.nan, "a"
+)
+A_STEP = function(dc.ddim_step, None, 1.0, X, (2, X, X), dc.Step(2, X[:3], X), dc.Step(2, X32, X))
+STATES_OF_STEP = {
+    "schedule": SCHEDULE,
+    "eps_model": a_model(model, X),
+    "x_t": named(batch(X), "x0"),
+    "t": step(3, 3, 4),
+    "s": step(2, 0, 2),
+    "options": keywords(eta=0.5),
+}
+
+
 GOOD: dict[str, dict[str, Given]] = {
     "averages.EMA": {"model": NETWORK, "decay": number(0.9, 0, 1, "[)")},
     "averages.EMA.update": {"self": EMA_OF, "model": NETWORK},
@@ -279,6 +324,19 @@ GOOD: dict[str, dict[str, Given]] = {
         "model": named(NETWORK, "run.safetensors"),
         "ema": named(typed(EMA_OF), "run.safetensors"),
         "optimizer": named(OPTIMIZER, "run.safetensors"),
+    },
+    "classes.mixture_classifier": {
+        "schedule": SCHEDULE,
+        "data": named(typed(MIXTURE), "x_t", "x"),
+        "labels": OF_CLASSES,
+    },
+    "classes.mixture_classifier()": {"x_t": named(batch(X), "x"), "t": steps(T_OK, 0, T)},
+    "classes.of_class": {"data": typed(MIXTURE), "labels": OF_CLASSES, "label": step(1, 0, 2)},
+    "classes.tilted_density": {
+        "log_prob": DENSITY,
+        "log_p": DENSITY,
+        "guidance_scale": number(2.0),
+        "grid": table(GRID, least=-math.inf),
     },
     "data.mnist": {"split": word("train", "test")},
     "data.digits": {},
@@ -390,6 +448,17 @@ GOOD: dict[str, dict[str, Given]] = {
         "guidance_scale": number(2.0, 0),
     },
     "guidance.classifier_free()": {"x_t": batch(X), "t": Given(T_OK, {})},
+    "guidance.classifier_guided": {
+        "schedule": SCHEDULE,
+        "eps_model": a_model(model, X),
+        "log_p": LOG_P,
+        "guidance_scale": SCALE,
+    },
+    "guidance.classifier_guided()": {"x_t": batch(X), "t": steps(T_OK, 1, T)},
+    "guidance.label_log_prob": {"classifier": CLASSIFIER, "y": integers(LABELS % 2, 0, 1)},
+    "guidance.label_log_prob()": {"x_t": named(batch(X), "classifier", "y"), "t": Given(T_OK, {})},
+    "guidance.scale_from_strength": {"strength": number(0.5, -1)},
+    "guidance.strength_from_scale": {"guidance_scale": SCALE},
     "guidance.drop_labels": {
         "y": integers(LABELS, 0, 2),
         "null_label": count(3, 0),
@@ -403,6 +472,11 @@ GOOD: dict[str, dict[str, Given]] = {
         "real": batch(IMAGES),
         "n": count(2, 2, 4),
         "generator": RNG._replace(legal=()),
+    },
+    "judge.as_asked": {"judge": JUDGE, "x": named(batch(IMAGES), "y"), "y": integers(LABELS, 0, 9)},
+    "judge.in_class_spread": {
+        "x": named(batch(X), "y"),
+        "y": integers(LABELS % 2, 0, 1),
     },
     "judge.frechet_distance": {"x": batch(X), "y": batch(Y)},
     "judge.nearest_distances": {"x": batch(X), "train": batch(Y)},
@@ -482,6 +556,19 @@ GOOD: dict[str, dict[str, Given]] = {
         "x0": named(batch(GREY), "x_t"),
         "generator": RNG,
     },
+    "measurements.measurement_guided": {
+        "schedule": SCHEDULE,
+        "eps_model": a_model(model, X),
+        "measure": MEASURE,
+        "y": named(MEASURED, "measure"),
+        "noise_var": number(0.1, 0, ends="()"),
+        "covariance": Given(True, {}, (False,)),
+        "iterations": count(2),
+    },
+    "measurements.measurement_guided()": {
+        "x_t": named(batch(X), "measure"),
+        "t": steps(T_OK, 1, T),
+    },
     "metrics.energy_distance": {"x": batch(X), "y": batch(Y)},
     "metrics.mmd": {
         "x": batch(X),
@@ -533,6 +620,15 @@ GOOD: dict[str, dict[str, Given]] = {
         "data": typed(MIXTURE),
         "x_t": table(X[0], least=-math.inf),
         "t": step(3, 1, T),
+    },
+    "posteriors.FullMixture.sample": {"self": FULL, "n": count(3), "generator": RNG},
+    "posteriors.FullMixture.log_prob": {"self": FULL, "x": batch(X)},
+    "posteriors.FullMixture.moments": {"self": FULL},
+    "posteriors.condition": {
+        "data": named(typed(MIXTURE), "measure"),
+        "measure": MEASURE,
+        "y": named(table(X[0, :1], least=-math.inf), "measure"),
+        "noise_var": number(0.1, 0),
     },
     "priors.prior_kl": {"schedule": SCHEDULE, "data": typed(MIXTURE)},
     "nets.classifier.Classifier": {"seed": SEED},
@@ -742,6 +838,18 @@ GOOD: dict[str, dict[str, Given]] = {
         ),
         "heun": Given(True, {}, (False,)),
     },
+    "step_wrappers.shifted": {"step": A_STEP, "log_p": LOG_P, "guidance_scale": SCALE},
+    "step_wrappers.shifted()": STATES_OF_STEP
+    | {"t": step(3, 3, 3), "s": step(2, 2, 2), "variances": VARIANCES, "options": keywords()},
+    "step_wrappers.pasted": {
+        "step": A_STEP,
+        "x0": named(batch(X), "known"),
+        "known": KNOWN,
+        "generator": RNG,
+    },
+    "step_wrappers.pasted()": STATES_OF_STEP,
+    "step_wrappers.resampled": {"step": A_STEP, "rounds": count(2), "generator": RNG},
+    "step_wrappers.resampled()": STATES_OF_STEP,
     "toys.toy_centres": {"name": word(*toys.TOYS), "n": count(6, 2)},
     "toys.toy_2d": {
         "name": word(*toys.TOYS),
@@ -812,7 +920,11 @@ GOOD: dict[str, dict[str, Given]] = {
     },
 }
 CLOSURES = {  # what a function returns is called, too
+    "classes.mixture_classifier()": dc.mixture_classifier(S, POINTS, LABELS),
     "guidance.classifier_free()": dc.classifier_free(model, LABELS, guidance_scale=2.0),
+    "guidance.classifier_guided()": dc.classifier_guided(S, model, LOG_P.good, guidance_scale=2.0),
+    "guidance.label_log_prob()": dc.label_log_prob(CLASSIFIER.good, LABELS % 2),
+    "measurements.measurement_guided()": dc.measurement_guided(S, model, first, MEASURED.good, 0.1),
     "langevin.eps_model_from_ncsn()": dc.eps_model_from_ncsn(S, model),
     "mixtures.mixture_eps_model()": dc.mixture_eps_model(S, POINTS),
     "predictions.eps_model_from_v()": dc.eps_model_from_v(S, model),
@@ -820,6 +932,9 @@ CLOSURES = {  # what a function returns is called, too
     "score_matching.score_model_from_eps()": dc.score_model_from_eps(S, model, 2),
     "reversal.mixture_score()": dc.mixture_score(dc.vp_sde(), POINTS),
     "solvers.dpm_solver_2m()": dc.dpm_solver_2m(),
+    "step_wrappers.shifted()": dc.shifted(dc.ddpm_step, LOG_P.good),
+    "step_wrappers.pasted()": dc.pasted(dc.ddim_step, X, KNOWN.good, generator=seeded()),
+    "step_wrappers.resampled()": dc.resampled(dc.ddim_step, 2, generator=seeded()),
 }
 
 
@@ -833,8 +948,11 @@ HELPERS = {  # public inside the package only: what they look at, or are told, i
     "decoders.decoded": "a check of what a decoder answers",
     "distances": "what Mixture.log_prob and score have looked at",
     "download.refusal": "a sentence",
+    "guidance.check_scale": "a check",
+    "guidance.log_p_gradient": "what guidance and shifted have looked at, or look at here",
     "gaussian.check_density": "a check",
     "gaussian.check_normal": "a check",
+    "mixtures.by_step": "what eps_model and classifier of a mixture have looked at",
     "mixtures.check_mixture": "a check",
     "samplers.checked_taus": "a check, for sample_chain and invert",
     "sde.check_sde": "a check",
@@ -890,6 +1008,7 @@ def test_every_public_function_and_argument_is_in_the_table():
 
 
 OTHERS = ("reversal.mixture_score", "solvers.dpm_solver_2m")  # return no eps_model
+STEPS = ("step_wrappers.shifted", "step_wrappers.pasted", "step_wrappers.resampled")
 
 
 def call(name: str, arguments: dict[str, object]) -> object:
@@ -904,7 +1023,9 @@ def call(name: str, arguments: dict[str, object]) -> object:
     function = CLOSURES.get(name) or PUBLIC[name.split(",")[0]]
     with torch.random.fork_rng(devices=[]):
         answer = function(**arguments)
-        if inspect.isfunction(answer) and name not in OTHERS:
+        if name in STEPS:
+            answer = answer(S, model, X, 3, 2)
+        elif inspect.isfunction(answer) and name not in OTHERS:
             answer = answer(*(X, T_OK)[: len(inspect.signature(answer).parameters)])
         return list(itertools.islice(answer, T)) if isinstance(answer, Iterator) else answer
 

@@ -118,3 +118,76 @@ def test_labels_are_dropped_as_often_as_asked_and_no_other_way(device):
 def test_a_bad_share_is_refused(share):
     with pytest.raises(ValueError, match=r"share must be in \[0, 1\]"):
         dc.drop_labels(torch.tensor([0]), 10, share)
+
+
+# A classifier's gradient.
+
+LABELS = torch.arange(3)
+WHOLE = dc.mixture_eps_model(SCHEDULE, ALL)
+CLASSIFIER = dc.mixture_classifier(SCHEDULE, ALL, LABELS)
+Y6 = torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+@pytest.mark.parametrize("t", [1, 20, 50])
+def test_45_trap_B47_at_scale_1_the_classifier_makes_the_eps_model_of_the_class(t):
+    x = normal(6, 2)
+    guided = dc.classifier_guided(SCHEDULE, WHOLE, dc.label_log_prob(CLASSIFIER, Y6))
+    assert_close(guided(x, t), model(x, torch.full((6,), t), Y6), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0, 0.5, 3.0])
+def test_45_classifier_guidance_is_classifier_free_guidance_where_both_are_exact(scale):
+    x, t = normal(6, 2), torch.tensor([1, 7, 20, 33, 49, 50])
+    log_p = dc.label_log_prob(CLASSIFIER, Y6)
+    by_gradient = dc.classifier_guided(SCHEDULE, WHOLE, log_p, guidance_scale=scale)(x, t)
+    told = torch.cat([model(x[[i]], t[[i]], Y6[[i]]) for i in range(6)])
+    untold = WHOLE(x, t)
+    expected = untold + scale * (told - untold)
+    assert_close(by_gradient, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_trap_B47_a_logit_alone_pulls_elsewhere():
+    """Its gradient is that of log p(x | y), if the logits are those of the joint density."""
+    x = normal(6, 2)
+
+    def joint(x_t, t):
+        parts = [dc.diffuse(SCHEDULE, of_class(k), 20).log_prob(x_t) for k in range(3)]
+        return torch.stack(parts, 1) + ALL.weights.log()
+
+    right = dc.classifier_guided(SCHEDULE, WHOLE, dc.label_log_prob(joint, Y6))(x, 20)
+    expected = dc.classifier_guided(SCHEDULE, WHOLE, dc.label_log_prob(CLASSIFIER, Y6))(x, 20)
+    assert_close(right, expected, rtol=1e-11, atol=1e-12)
+    logit = dc.classifier_guided(SCHEDULE, WHOLE, lambda x, t: joint(x, t)[range(6), Y6])(x, 20)
+    assert (logit - right).abs().max() > 0.3
+
+
+def test_the_guided_model_keeps_gradients_where_they_are_asked_for():
+    x = normal(6, 2).requires_grad_()
+    guided = dc.classifier_guided(SCHEDULE, WHOLE, dc.label_log_prob(CLASSIFIER, Y6))
+    (slope,) = torch.autograd.grad(guided(x, 20).sum(), x)
+    (expected,) = torch.autograd.grad(model(x, torch.full((6,), 20), Y6).sum(), x)
+    assert_close(slope, expected, rtol=1e-9, atol=1e-9)
+    with torch.no_grad():
+        assert not guided(x.detach(), 20).requires_grad
+
+
+# Both published scales.
+
+
+@pytest.mark.parametrize("strength", [-1, -0.25, 0, 0.5, 4])
+def test_47_trap_B45_the_form_with_1_plus_w_and_the_form_with_s_are_one(strength):
+    x, t = normal(6, 2), torch.full((6,), 20)
+    paper = (1 + strength) * model(x, t, Y6) - strength * model(x, t)
+    scale = dc.scale_from_strength(strength)
+    assert_close(
+        dc.classifier_free(model, Y6, guidance_scale=scale)(x, t), paper, rtol=1e-12, atol=1e-12
+    )
+    assert dc.strength_from_scale(scale) == strength
+
+
+@pytest.mark.parametrize("bad", [-1.5, float("nan"), float("inf"), "1", None])
+def test_a_bad_strength_is_refused(bad):
+    with pytest.raises(ValueError, match="strength must be a number"):
+        dc.scale_from_strength(bad)
+    with pytest.raises(ValueError, match="guidance_scale must be at least 0"):
+        dc.strength_from_scale(bad)

@@ -262,3 +262,26 @@ def test_the_judge_is_left_as_it_was(network, halves):
     judge.judge_images(network, halves[0][:20], halves[1][:20])
     assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
     assert not network.training and all(p.grad is None for p in network.parameters())
+
+
+# What was asked, and the spread within a class.
+
+
+def test_the_share_as_asked_counts_the_likeliest_class():
+    network, x = nets.Classifier().eval(), normal(30, 1, 28, 28, dtype=torch.float32)
+    with torch.no_grad():
+        seen = network(x).argmax(1)
+    asked = torch.where(torch.arange(30) < 12, seen, (seen + 1) % 10)
+    assert judge.as_asked(network, x, asked) == pytest.approx(0.4)
+    assert judge.as_asked(network.train(), x, seen) == 1
+
+
+def test_the_spread_within_a_class_leaves_out_what_lies_between_classes():
+    y = torch.tensor([3, 0, 3, 0, 0])
+    x, far = normal(5, 1, 2, 2), 100.0 * y.view(5, 1, 1, 1)
+    variances = [np.var(x[y == k].numpy(), axis=0, ddof=1).mean() for k in (0, 3)]
+    assert judge.in_class_spread(x, y) == pytest.approx(math.sqrt(np.mean(variances)), rel=1e-12)
+    assert judge.in_class_spread(x + far, y) == pytest.approx(judge.in_class_spread(x, y))
+    assert judge.in_class_spread(3 * x, y) == pytest.approx(3 * judge.in_class_spread(x, y))
+    with pytest.raises(ValueError, match="y must hold each label at least twice"):
+        judge.in_class_spread(x, torch.tensor([3, 0, 3, 0, 1]))

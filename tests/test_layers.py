@@ -38,13 +38,15 @@ FLOORS = (
     {"predictions", "process", "decoders", "data", "checkpoints", "judge", "training_checks"},
     {"mixtures", "elbo", "losses", "samplers", "score_matching", "guidance", "sde", "training"},
     {"elbo_weights", "langevin", "likelihood", "priors", "pretrained", "reversal"},
-    {"solvers"},
+    {"classes", "measurements", "step_wrappers"},
+    {"posteriors", "solvers"},
     {"__init__"},
 )
 # Training, checkpoints and data know no idea: the loss is passed in. What judges knows networks.
 IDEAS = FLOORS[5] - {"training"} | FLOORS[3] | FLOORS[1] | {"gaussian"}
 IDEAS |= {"predictions", "process", "decoders", "distances", "elbo_weights", "priors"}
 IDEAS |= {"langevin", "likelihood", "reversal", "solvers", "traces"}
+IDEAS |= {"classes", "measurements", "posteriors", "step_wrappers"}
 READS_A_SCHEDULE = "diffusion_core/nets/levels"  # the one network that answers with a posterior
 NO_IDEA = set().union(*FLOORS) - IDEAS - {"__init__"}
 TORCH_AND_NUMPY = IDEAS | {"nets", "metrics", "checks", "devices"}

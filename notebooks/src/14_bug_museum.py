@@ -838,4 +838,4 @@ assert gap < 0.01 and 0.98 < variance < 1.02 and ratio < 2
 #
 # **References.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020). Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021), for what the number of steps asks of a schedule. Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). Lin et al., *Common Diffusion Noise Schedules and Sample Steps are Flawed* (2024): schedules of models that many people use do not end in noise, like that of exhibit 1. Gretton et al., *A Kernel Two-Sample Test* (2012), for the MMD.
 #
-# **Next**: your own code. The README's table lists the lessons; [05](05_toy_2d.ipynb) and [06](06_mnist.ipynb) are good places to put a mistake in and to look for it.
+# **Next**: after lesson 09, the [second hall](14b_second_hall.ipynb); before, your own code: [05](05_toy_2d.ipynb) and [06](06_mnist.ipynb) are good places to put a mistake in and to look for it.
