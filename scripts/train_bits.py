@@ -11,7 +11,7 @@ import torch
 from epochs import ROOT, about, options_of, run_epochs
 
 import diffusion_core as dc
-from diffusion_core import checkpoints, data, nets
+from diffusion_core import checkpoints, data, nets, pretrained
 
 AT_ONCE = 500  # images in one call of the network
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser.set_defaults(out=ROOT / "build" / "bits.safetensors")
     options = parser.parse_args()
     images, labels = data.mnist("train")
-    model = nets.LevelUNet(dc.log_snr_schedule(1000))
+    model = pretrained.bits_unet()
     bound = partial(loss, schedule=model.schedule)
     model = run_epochs(options, model, bound, (data.to_signed(images), labels))
     test = data.to_signed(data.mnist("test")[0])[: options.test_images]
