@@ -1,14 +1,15 @@
 """Train a network for the fewest bits per pixel, on all of MNIST: `make train-bits`.
 
-See epochs.py for how it goes on after an interrupt. At the end the averaged weights are written to
-build/bits.safetensors as float16, with what made them and the bits that all test images cost.
+See epochs.py for how it goes on after an interrupt. At the end the averaged weights are written
+into the package as float16, with what made them and the bits that all test images cost; the hash
+in pretrained.py must then be renewed.
 """
 
 import math
 from functools import partial
 
 import torch
-from epochs import ROOT, about, options_of, run_epochs
+from epochs import about, options_of, run_epochs
 
 import diffusion_core as dc
 from diffusion_core import checkpoints, data, nets, pretrained
@@ -51,7 +52,6 @@ def bits(model: nets.LevelUNet, x0: torch.Tensor, *, draws: int = 8, few: int = 
 def main() -> None:
     parser = options_of(__doc__, "bits", epochs=7, batch=32)
     parser.add_argument("--test-images", type=int, default=10_000)
-    parser.set_defaults(out=ROOT / "build" / "bits.safetensors")
     options = parser.parse_args()
     images, labels = data.mnist("train")
     model = pretrained.bits_unet()
