@@ -71,7 +71,7 @@ def plants() -> list[Plant]:
     lines = [line for line in lines if line and not line.startswith("#")]
     found = []
     for title, old, new in zip(*[iter(lines)] * 3, strict=True):
-        row, function, mistake = re.fullmatch(r"(\d+) ([\w.]+): (.+)", title).groups()
+        row, function, mistake = re.fullmatch(r"(\d+) ([\w./]+): (.+)", title).groups()
         if old[:2] != "- " or new[:2] != "+ ":
             raise ValueError(f"{MISTAKES.name} must have - and + lines after: {title}")
         found.append(Plant(int(row), function, mistake, old[2:], new[2:]))

@@ -1,17 +1,18 @@
 """Train a network for the fewest bits per pixel, on all of MNIST: `make train-bits`.
 
-See epochs.py for how it goes on after an interrupt. At the end the averaged weights are written to
-build/bits.safetensors as float16, with what made them and the bits that all test images cost.
+See epochs.py for how it goes on after an interrupt. At the end the averaged weights are written
+into the package as float16, with what made them and the bits that all test images cost; the hash
+in pretrained.py must then be renewed.
 """
 
 import math
 from functools import partial
 
 import torch
-from epochs import ROOT, about, options_of, run_epochs
+from epochs import about, options_of, run_epochs
 
 import diffusion_core as dc
-from diffusion_core import checkpoints, data, nets
+from diffusion_core import checkpoints, data, nets, pretrained
 
 AT_ONCE = 500  # images in one call of the network
 
@@ -49,12 +50,11 @@ def bits(model: nets.LevelUNet, x0: torch.Tensor, *, draws: int = 8, few: int = 
 
 
 def main() -> None:
-    parser = options_of(__doc__, "bits", epochs=7, batch=32)
+    parser = options_of(__doc__, "bits", epochs=6, batch=32)
     parser.add_argument("--test-images", type=int, default=10_000)
-    parser.set_defaults(out=ROOT / "build" / "bits.safetensors")
     options = parser.parse_args()
     images, labels = data.mnist("train")
-    model = nets.LevelUNet(dc.log_snr_schedule(1000))
+    model = pretrained.bits_unet()
     bound = partial(loss, schedule=model.schedule)
     model = run_epochs(options, model, bound, (data.to_signed(images), labels))
     test = data.to_signed(data.mnist("test")[0])[: options.test_images]

@@ -713,6 +713,7 @@ GOOD: dict[str, dict[str, Given]] = {
     "predictions.eps_model_from_v()": {"x_t": batch(X), "t": integers(T_OK, 0, T)},
     "predictions.eps_model_from_x0": {"schedule": SCHEDULE, "x0_model": a_model(model, X)},
     "predictions.eps_model_from_x0()": {"x_t": batch(X), "t": integers(T_OK, 1, T)},
+    "pretrained.bits_unet": {},
     "pretrained.mnist_unet": {},
     "pretrained.load": {"name": word("judge")},
     "process.q_step": {"schedule": SCHEDULE, "x_prev": batch(X), "t": steps(T_OK, 1, T)},

@@ -58,7 +58,7 @@ def test_the_law_sums_to_1_and_leaves_no_level_out():
     assert (p > 1e-9).all()
 
 
-def test_the_mean_and_the_probability_are_those_of_a_sum_over_all_levels():
+def test_row_44_the_mean_and_the_probability_are_those_of_a_sum_over_all_levels():
     w, known = (
         brute_force(ANSWER, X_T, SCALES, STDS),
         nets.LevelPosterior(ANSWER, X_T, SCALES, STDS),
@@ -161,7 +161,7 @@ def nats_of_steps(model: nets.LevelUNet, p: torch.Tensor, t: int) -> float:
     return ((s.snr[t - 1] - s.snr[t]) / 2 * (errors * weights).sum()).item()
 
 
-def test_the_bound_of_a_pixel_of_known_law_is_above_its_entropy_by_little():
+def test_row_44_the_bound_of_a_pixel_of_known_law_is_above_its_entropy_by_little():
     """0 <= bound - entropy <= 0.05 bits: the law told is right, and T = 1 000 is finite."""
     model, log_p = known_pixel(1000)
     p, s = log_p.exp(), model.schedule
@@ -173,10 +173,28 @@ def test_the_bound_of_a_pixel_of_known_law_is_above_its_entropy_by_little():
         nats += 27 * nats_of_steps(model, p, t)
     gap = (nats - entropy) / math.log(2)
     assert 0 < gap < 0.05, gap
-    print("GAP", gap, entropy / math.log(2))
 
 
-def test_the_loss_is_the_bound_without_its_prior():
+@pytest.mark.parametrize("t", [300, 600, 900])
+def test_row_44_the_mean_and_the_probabilities_are_those_of_draws_with_such_an_x_t(t):
+    """Of pixels drawn by the law and noised, all with about the same x_t, no Bayes is asked."""
+    model, log_p = known_pixel(1000)
+    k = torch.multinomial(log_p.exp(), 50_000, replacement=True, generator=seeded())
+    x0 = L[k].view(-1, 1, 1, 1)
+    x_t = dc.q_sample(model.schedule, x0, t, generator=seeded(1))
+    bins = nn.functional.one_hot((x_t.flatten().argsort().argsort() * 10 / len(x_t)).long(), 10)
+    bins = bins.double()  # by the size of x_t, ten of the same number
+    rare = 1e-4  # what happens too seldom to be among so many draws
+    with torch.no_grad():
+        known = model.posterior(x_t, torch.full((len(x_t),), t))
+    assert_mean(bins * (x0 - known.mean).view(-1, 1), torch.zeros(10), bias=rare)
+    for level in (-1.0, 1.0):
+        expected = known.log_prob(torch.full_like(x0, level)).exp()
+        found = (x0.flatten() == level).double()
+        assert_mean(bins * (found - expected).view(-1, 1), torch.zeros(10), bias=rare)
+
+
+def test_row_43_the_loss_is_the_bound_without_its_prior():
     model, _ = known_pixel(50)
     x0 = images().repeat(3000, 1, 1, 1)[:, :, :1, :1]
     eps_model = dc.eps_model_from_x0(model.schedule, model)
@@ -212,7 +230,7 @@ def test_every_example_sees_every_t_in_proportion_to_alpha_bar():
     assert spread < 1 / 16
 
 
-def test_each_step_of_the_loss_is_the_kl_of_the_step():
+def test_row_43_each_step_of_the_loss_is_the_kl_of_the_step():
     """Row by row, with the t that was drawn: no average hides a wrong row."""
     model, _ = known_pixel(12)
     schedule, x0 = model.schedule, images()[:1, :, 2:, :1]

@@ -100,6 +100,13 @@ def test_cells_are_short_and_explained(source):
     assert not re.search(r"pip install|@interact|plt\.|ipympl", source.read_text("utf-8"))
 
 
+@EVERY
+def test_no_cell_holds_a_control_character(source):
+    """A backslash that was eaten leaves one: \\b of \\bar, \\a of \\alpha."""
+    for cell in built(source).cells:
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", cell.source), cell.source
+
+
 def test_no_function_is_defined_in_two_lessons():
     names = Counter()
     for source in SOURCES:

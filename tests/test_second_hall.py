@@ -2,8 +2,10 @@
 
 import inspect
 import math
+import re
 import runpy
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from diffusion_lab.museum import second
 from diffusion_lab.museum.hall import repeatable
 from diffusion_lab.museum.second import endings, exhibits, flows, mended, panel, walks
 
+ROOT = Path(__file__).resolve().parent.parent
 ANSWERS = runpy.run_path(str(Path(__file__).parent / "answers" / "lesson_14b.py"))
 read = cache(repeatable)  # of an instrument and a function
 EVERY = pytest.mark.parametrize("number", second.EXHIBITS)
@@ -98,6 +101,15 @@ def test_no_name_is_right_twice_some_are_never_and_the_first_hall_has_its_own():
     )
 
 
+def test_the_lesson_names_each_exhibit_right_and_shows_it_in_order():
+    text = (ROOT / "notebooks" / "src" / "14b_second_hall.py").read_text("utf-8")
+    named = re.findall(r'^diagnosis = "(.)"$', text, re.M)
+    assert named == [exhibit.letter for exhibit in second.EXHIBITS.values()]
+    visit = ["instruments", "diagnose", "open_code", "measure"]
+    steps = re.findall(r"hall\.(instruments|diagnose|open_code|measure)\((\d+)", text)
+    assert steps == [(step, str(number)) for number in second.EXHIBITS for step in visit]
+
+
 # Oracles: what each exhibit does, from its formula.
 
 
@@ -156,6 +168,15 @@ def test_the_grain_is_the_lowest_level_or_nothing():
     assert endings.grain(endings.drawn(mended.fast_sampler)) < 1e-12
     steps = dpm_solver_2m()
     assert callable(steps) and endings.grid(1) == [20.0] and len(endings.grid(7)) == 7
+
+
+def test_a_sampler_without_the_step_to_0_is_measured_even_with_one_level():
+    def forgetful(denoise, x, levels):
+        for level, lower in pairwise(levels):
+            x = denoise(x, level) + lower / level * (x - denoise(x, level))
+        return x
+
+    assert second.HALL.measured(3, forgetful).startswith("✗ The instrument still objects.")
 
 
 def test_a_result_that_is_no_number_is_outside():

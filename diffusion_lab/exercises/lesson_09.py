@@ -11,7 +11,7 @@ from diffusion_core import sde
 from .exercise import Exercise
 
 DTYPES = (torch.float64, torch.float32)
-INTEGRAL = 0.1 + 19.9 / 2  # of beta(t) = 0.1 + 19.9 t from 0 to 1
+INTEGRAL = 2 + 8 / 2  # of beta(t) = 2 + 8 t from 0 to 1
 
 
 class Bent(NamedTuple):
@@ -26,7 +26,7 @@ class Bent(NamedTuple):
 
 def _final_variance() -> float:
     """With half the score the drift is 0 on N(0, 1): what the noise adds is -log alpha_bar."""
-    scale, _ = sde.vp_sde(0.1, 20.0).marginal(1.0)
+    scale, _ = sde.vp_sde(2.0, 10.0).marginal(1.0)
     return 1 - 2 * float(torch.tensor(scale, dtype=torch.float64, device="cpu").log())
 
 
@@ -53,7 +53,7 @@ def _solver(
     level: Callable = lambda t, s, m: m,
     ahead: bool = True,
     mean: bool = False,
-    moved: bool = False,
+    start: Callable = lambda y, y_m: y,
 ) -> Callable:
     """A step with another middle, other lengths, another level or state for the second slope."""
 
@@ -63,7 +63,7 @@ def _solver(
         y_m = y + half(sigma_t, sigma_s, m) * first
         slope = eps_at(y_m if ahead else y, level(sigma_t, sigma_s, m))
         slope = (first + slope) / 2 if mean else slope
-        return (y_m if moved else y) + whole(sigma_t, sigma_s, m) * slope
+        return start(y, y_m) + whole(sigma_t, sigma_s, m) * slope
 
     return step
 
@@ -101,10 +101,20 @@ EXERCISES = {
                 lambda: 1.0
             ),
             "You took beta at time 1 for the whole way, or left the half of t^2 / 2 out.": (
-                lambda: 1 + 20.0
+                lambda: 1 + 10.0
             ),
             "That is the flow with the whole score. Asked is noise with half the score.": (
                 lambda: 2.718281828459045**-INTEGRAL
+            ),
+            "That is beta at time 1. Asked is the start and what the noise adds on the way.": (
+                lambda: 10.0
+            ),
+            "You added beta at both ends to the start. The noise adds the integral of beta.": (
+                lambda: 1 + 2 + 10.0
+            ),
+            "The 2 of beta is missing in what the noise adds.": lambda: 1 + 8 / 2,
+            "The sign is turned round: noise adds to the variance, backwards in time, too.": (
+                lambda: 1 - INTEGRAL
             ),
             "That is the standard deviation. Asked is the variance.": (
                 lambda: (1 + INTEGRAL) ** 0.5
@@ -170,7 +180,17 @@ EXERCISES = {
                 _two_halves
             ),
             "The whole length is right, but start from y: you are in the middle already.": _solver(
-                moved=True
+                start=lambda y, y_m: y_m
+            ),
+            "That is y_m. Ask for the slope there, and take the whole step from y.": (
+                lambda eps_at, y, t, s: _euler(eps_at, y, t, (t * s) ** 0.5)
+            ),
+            "That is the change only. Add it to y.": _solver(start=lambda y, y_m: 0 * y),
+            "The whole step went the wrong way: sigma_s - sigma_t is below 0.": _solver(
+                whole=lambda t, s, m: t - s
+            ),
+            "You moved by half of sigma_s - sigma_t. The step to sigma_m is longer.": (
+                _solver(half=lambda t, s, m: (s - t) / 2)
             ),
             "The slope was asked with the middle's state, but at sigma_t.": _solver(
                 level=lambda t, s, m: t

@@ -10,6 +10,7 @@ from torch import Tensor
 from diffusion_core.traces import exact_trace, hutchinson_trace, rademacher
 
 from ..museum.second import exhibits, mended
+from ..museum.second.uses import asked, counted
 from .exercise import Exercise
 
 DTYPES = (torch.float64, torch.float32)
@@ -50,31 +51,13 @@ def _questions(generator: torch.Generator) -> list[tuple]:
             states = torch.randn(3, B, D, generator=generator, dtype=dtype)
             times = torch.rand(3, generator=generator).sort().values.tolist()
             signs = rademacher(torch.ones(20, B, D, dtype=dtype), generator)
-            cases.append((_bent, [states[0], *states], [times[0], *times], signs))
+            cases.append((velocity, [states[0], *states], [times[0], *times], signs))
     return cases
 
 
-def _bent(x: Tensor, time: float) -> Tensor:
+def velocity(x: Tensor, time: float) -> Tensor:
     """A velocity whose Jacobian is full and changes with time."""
     return torch.sin((1 + time) * x + 2 * x.flip(-1)) - x * x.sum(-1, keepdim=True)
-
-
-def _asked(
-    make: Callable, velocity: Callable, states: list[Tensor], times: list[float], directions: Tensor
-) -> list | None:
-    """Ask a right side at each state and time; its directions come one after another."""
-    left = iter(directions)
-    right_side = make(velocity, lambda: next(left))
-    if right_side is None:
-        return None
-    answers = [right_side(x, time) for x, time in zip(states, times, strict=True)]
-    return [_detached(answer) for answer in answers]
-
-
-def _detached(answer: object) -> object:
-    """Return a pair without its graph, for a likelihood needs none; leave all else as it is."""
-    tensors = isinstance(answer, tuple | list) and all(isinstance(x, Tensor) for x in answer)
-    return tuple(x.detach() for x in answer) if tensors else answer
 
 
 def _sides(trace: Callable) -> Callable:
@@ -114,23 +97,31 @@ def _samples(generator: torch.Generator) -> list[tuple]:
             steps = 0.4 + torch.rand(n, generator=generator, dtype=torch.float64)
             levels = (0.05 * steps.cumsum(0).exp()).flip(0).tolist()
             x = levels[0] * torch.randn(B, 2, generator=generator, dtype=dtype)
-            cases.append((_to_two_points, x, levels))
+            cases.append((denoise, x, levels))
     return cases
 
 
-def _to_two_points(x: Tensor, level: float) -> Tensor:
+def denoise(x: Tensor, level: float) -> Tensor:
     """The denoiser of data that is two points, -1 and 1, in each coordinate."""
     return torch.tanh(x / (0.2 + level**2))
+
+
+def _one_more_call(denoise: Callable, x: Tensor, levels: list[float]) -> Tensor:
+    return denoise(exhibits.fast_sampler(denoise, x, levels), levels[-1])
+
+
+def _without_last_step(denoise: Callable, x: Tensor, levels: list[float]) -> Tensor:
+    return _sampled()(denoise, x, levels[:-1]) if levels[1:] else x
 
 
 def _sampled(
     mix: Callable = lambda guess, before, h, h_before: (
         guess + h / (2 * h_before) * (guess - before)
     ),
-    end: float | None = 0.0,
-    late: bool = False,
+    end: float = 0.0,
+    last: Callable = lambda guess, before: guess,
 ) -> Callable:
-    """Return a sampler with another mixture of guesses, another end, or the guess before."""
+    """Return a sampler with another mixture of guesses, another end, or another last guess."""
 
     def sampler(denoise: Callable, x: Tensor, levels: list[float]) -> Tensor:
         before, h_before = None, 1.0
@@ -139,8 +130,8 @@ def _sampled(
             h = math.log(level / lower) if lower else math.inf
             plain = before is None or lower == 0
             mixed = guess if plain else mix(guess, before, h, h_before)
-            if lower == 0 and late and before is not None:
-                mixed = before
+            if lower == 0 and before is not None:
+                mixed = last(guess, before)
             x = lower / level * x + (1 - lower / level) * mixed
             before, h_before = guess, h
         return x
@@ -173,18 +164,21 @@ EXERCISES = {
             ),
             "The drift is missing: x stays where it is, up to the noise.": _walked(pull=0.0),
             "The drift is x in the place of x / 2.": _walked(pull=1.0),
+            "The law is right, and two draws are added for it. Take the first draw alone.": _walked(
+                lambda sigma, dt, z, other: sigma * (dt / 2) ** 0.5 * (z + other)
+            ),
             "There is no noise left.": _walked(lambda sigma, dt, z, other: 0.0),
         },
         hints=(
             "Write a push as a product. Which of its factors are random?",
             "The diffusion of this SDE is a number, the same in each step: sigma.",
-            "x = x - x / 2 * dt + sigma * dt**0.5 * z, with z = noise[i, 0].",
+            "The only random number in a push is the first draw of its step, noise[i, 0].",
         ),
     ),
     "14b.2": Exercise(
         truth=mended.right_side,
         cases=_questions,
-        use=_asked,
+        use=asked,
         mistakes={
             "This is the exhibit itself: each call of f draws a direction of its own.": (
                 exhibits.right_side
@@ -192,6 +186,11 @@ EXERCISES = {
             "A new direction is drawn whenever the time changes. One is enough for the solve.": (
                 _anew_with_time
             ),
+            "right_side should return a function f(x, time), and yours returns something else.": (
+                lambda velocity, fresh: fresh()
+            ),
+            "f should return two tensors: the velocity (B, D), and the estimate (B,) of its "
+            "divergence.": lambda velocity, fresh: velocity,
             "The divergence has the wrong sign.": _scaled(lambda x: -1.0),
             "The divergence is always 0.": _scaled(lambda x: 0.0),
             "The divergence is divided by the dimension: leave the direction as long as it is.": (
@@ -205,20 +204,33 @@ EXERCISES = {
         hints=(
             "When is fresh() called: when right_side is, or when f is?",
             "What must be the same in all calls of f is made once, before f.",
-            "direction = fresh() above `def f`, and nothing else changes.",
+            "A function that is defined inside another sees what was made before it.",
         ),
     ),
     "14b.3": Exercise(
         truth=mended.fast_sampler,
         cases=_samples,
+        use=counted,
         mistakes={
-            "This is the exhibit itself: it ends at levels[-1], and the noise of that level is "
-            "left.": exhibits.fast_sampler,
+            "This is the exhibit itself: no step to 0, and noise of levels[-1] is left.": (
+                exhibits.fast_sampler
+            ),
+            "There is no step to 0: the samples end at levels[-1], where denoise is not called.": (
+                _without_last_step
+            ),
+            "denoise is called more often than there are levels. One call at each is enough: the "
+            "step to 0 takes the last one.": _one_more_call,
             "The end is right, and all steps are Euler's. The guess before is not used.": _sampled(
                 lambda guess, before, h, h_before: guess
             ),
             "The last step takes the guess before the last: the last call was in vain.": _sampled(
-                late=True
+                last=lambda guess, before: before
+            ),
+            "The step to 0 is corrected, too. It is Euler's: the last guess, as it is.": _sampled(
+                last=lambda guess, before: guess + (guess - before) / 2
+            ),
+            "The correction is always one half. It is h / (2 h_before): the steps differ.": (
+                _sampled(lambda guess, before, h, h_before: guess + (guess - before) / 2)
             ),
             "The ratio of the two steps is upside down: h belongs above, h_before below.": _sampled(
                 lambda guess, before, h, h_before: guess + h_before / (2 * h) * (guess - before)
@@ -238,7 +250,7 @@ EXERCISES = {
         hints=(
             "Which level does the last step of `pairwise` go to?",
             "It should go to 0. What is h there, and which part of the step needs h?",
-            "Let the levels end with 0.0. Where lower is 0, or before is None: mixed = guess.",
+            "Euler's step has no correction. To 0, how much does it keep of x, and of the guess?",
         ),
     ),
 }

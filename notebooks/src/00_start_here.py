@@ -298,9 +298,9 @@ lab.hint("00.1")
 # | 06 | [Can it draw digits?](06_mnist.ipynb) | a network like that of section 1, trained in front of you | 85 |
 # | 07 | [Can you learn a slope that nobody can tell you?](07_score_matching.ipynb) | three losses that learn the slope of a density; guessing noise is one | 95 |
 # | 08 | [Can a slope and some noise draw new points?](08_langevin_ncsn.ipynb) | Langevin dynamics: drawing with a score alone, from much noise to little | 115 |
-# | 09 | [How few calls of the network are enough?](09_sde_ode_samplers.ipynb) | the way back as an equation with noise and without; ten calls in the place of a thousand | 120 |
+# | 09 | [How few calls of the network are enough?](09_sde_ode_samplers.ipynb) | the way back as an equation, with noise or without; ten calls, not a thousand | 120 |
 # | 14 | [What is wrong with this code?](14_bug_museum.ipynb) | twelve mistakes that raise no error, found by measurement, named and mended | 90 |
-# | 14b | [Can you find a mistake before you see the code?](14b_second_hall.ipynb) | more of them, the other way round: symptom, instrument, name, and the code last | 50 |
+# | 14b | [Can you find a mistake before you see the code?](14b_second_hall.ipynb) | more of them, from the symptom on: the code comes last | 50 |
 #
 # **To come**: 10 guidance; 11 ControlNet; 12 latent diffusion; 13 flow matching. Where a lesson names one of these, you can go on without it.
 #

@@ -572,8 +572,281 @@ lab.claim("bits, the network / PNG", bits / costs["PNG"], below=1, digits=digits
 lab.claim("bits, the network / gzip", bits / costs["gzip"], above=1, digits=digits)
 
 # %% [markdown]
-# The network beats PNG, but not gzip, which packs all the pictures together. The small $t$ cost most: the last grey levels of a pixel are close to chance, and they must be paid for all the same, though nobody sees them. The loss of section 4 hardly looks at these steps. Both it and the ledger measure squared errors of the guess, but with other weights: at small $t$ an error weighs far more in the ledger. The loss was chosen for the eye, not for the shortest file.
+# The network beats PNG, but not gzip, which packs all the pictures together. The small $t$ cost most: the last grey levels of a pixel are close to chance, and they must be paid for all the same, though nobody sees them. The loss of section 4 hardly looks at these steps. Both it and the ledger measure squared errors of the guess, but with other weights: at small $t$ an error weighs far more in the ledger. The loss was chosen for the eye, not for the shortest file. (Two folded sections follow: where the bits go, and a network that was asked for few.)
+
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: where the bits go
 #
+# With $\sigma_t^2 = \tilde\beta_t$, the two Gaussians of a step differ in their means only. So for $t \ge 2$, with the *signal-to-noise ratio* $\mathrm{SNR}_t = \bar\alpha_t/(1-\bar\alpha_t)$:
+#
+# $$L_{t-1} = \tfrac12\,\big(\mathrm{SNR}_{t-1} - \mathrm{SNR}_t\big)\,|x_0 - \hat x_0|^2. \tag{43}$$
+#
+# This is a sum over pixels. The check, at each, with a bad guess:
+
+# %%
+dice = torch.Generator().manual_seed(9)
+four = clean[:4]
+for t in (2, 300, 1000):
+    x_t = dc.q_sample(schedule, four, t, generator=dice)
+    guess = torch.randn(four.shape, generator=dice, dtype=torch.float64)
+    q, p = dc.q_posterior(schedule, x_t, four, t), dc.p_step(schedule, x_t, guess, t)
+    weight = (schedule.snr[t - 1] - schedule.snr[t]) / 2
+    expected = weight * (four - guess) ** 2
+    torch.testing.assert_close(dc.kl_divergence(q, p), expected, rtol=1e-6, atol=0)
+print("(43) is the KL divergence of the step, at each pixel, for t = 2, 300 and 1000")
+
+# %% [markdown]
+# The network `bits` was trained for this sum alone, without labels (`make train-bits`); the next section says how it answers. In its schedule $\ln\mathrm{SNR}_t$ falls evenly from 13 to −9. So both ledgers are sorted by $\ln\mathrm{SNR}$. In each interval, each picture gets one $t$ by chance, whose term stands for all steps there. How far these go in $\ln\mathrm{SNR}$ is the interval's *width*.
+
+
+# %%
+@torch.no_grad()
+def ledger_by_snr(schedule, x0_model, x0):
+    """Return bits (22 intervals of ln SNR from -9 on, pictures, pixels), and the widths (22,)."""
+    interval = schedule.snr.log().floor().clamp(min=-9)
+    terms, widths = torch.zeros(22, len(x0), 784), torch.ones(22)
+    for k in range(22):
+        rows = 2 + (interval[2:] == k - 9).nonzero().flatten()
+        if len(rows):
+            t = rows[torch.randint(len(rows), (len(x0),), generator=dice)]
+            weight = (schedule.snr[t - 1] - schedule.snr[t]) / 2 * len(rows) / math.log(2)
+            x_t, t = dc.q_sample(schedule, x0, t.to(device), generator=dice), t.to(device)
+            errors = (x0 - x0_model(x_t, t)).square().flatten(1).cpu()
+            terms[k] = weight.float()[:, None] * errors
+            widths[k] = (schedule.snr[rows - 1].log() - schedule.snr[rows].log()).sum()
+    return terms, widths
+
+
+bits_network, about_bits = pretrained.load("bits")
+levels_schedule, some = bits_network.schedule, many[: 2 if dc.is_short_run() else 12]
+bits_network = bits_network.to(device)
+
+# %% [markdown]
+# Left, the cost of an interval divided by its width. Dot and square are the whole of $L_0$, which pays for what is left when a schedule ends, near 10 and at 13. The maps show each pixel's cost in all steps but the last.
+
+
+# %%
+def shipped_x0(x_t, t):
+    return dc.x0_from_v(schedule, x_t, shipped(x_t, t), t)
+
+
+ledgers = {
+    "asked for v": ledger_by_snr(schedule, shipped_x0, some),
+    "grey levels": ledger_by_snr(levels_schedule, bits_network, some),
+}
+x_1, x_1_levels = (dc.q_sample(z, some, 1, generator=dice) for z in (schedule, levels_schedule))
+with torch.no_grad():
+    guess = shipped_x0(x_1, torch.ones(len(some), dtype=torch.int64, device=device))
+    p = dc.Gaussian(guess, schedule.betas[1].to(guess).expand_as(guess))
+    last = [dc.discretized_decoder(some, p, x_1), bits_network.decoder(some, None, x_1_levels)]
+last_bits = [-log_p.mean().item() / (784 * math.log(2)) for log_p in last]
+
+# %% [markdown]
+# **Predict first:** what does a pixel cost that is black in every picture?
+
+# %%
+fig, axes = lab.figure(3, width=10, height=2.9, width_ratios=(1.5, 1, 1))
+styles = {"color": lab.BLUE, "ls": "-"}, {"color": lab.ORANGE, "ls": "--"}
+for (name, (table, widths)), L_0, ax, style, dot in zip(
+    ledgers.items(), last_bits, axes[1:], styles, "os", strict=True
+):
+    axes[0].stairs(table.sum(2).mean(1) / 784 / widths, range(-9, 14), label=name, **style)
+    axes[0].plot([15], [L_0], dot, color=style["color"])
+    shown = table.sum(0).mean(0).view(28, 28).clamp(min=0.01)
+    image = ax.imshow(shown, norm="log", vmin=0.01, vmax=10, cmap="cividis")
+    ax.set(xticks=[], yticks=[], title=name)
+fig.colorbar(image, ax=list(axes[1:]), label="bits")
+axes[0].set_xticks([-9, -4, 1, 6, 11, 15], ["-9", "-4", "1", "6", "11", "$L_0$"])
+axes[0].set(xlabel="ln SNR", ylabel="bits per pixel and unit", ylim=(-0.03, None))
+axes[0].legend(fontsize="small", loc="upper left")
+lab.show(fig, "Left: both ledgers by ln SNR, and L_0. Right: what each pixel costs in the steps.")
+
+# %% [markdown]
+# The $v$-network pays even in the corners, for two reasons. The map shows the smaller one.
+#
+# - **The noise.** $\hat x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,\hat v$ is black only where $\hat v$ repeats the pixel's noise to the last digit. By (43) an error $\delta$ of $\hat v$ costs about $\frac12\bar\alpha_t\,\delta^2$ nats for each unit of $\ln\mathrm{SNR}$.
+# - **The decoder's width**, not in the map. At $t = 1$ the posterior's variance would be 0; the decoder takes $\beta_1$, and $\sqrt{\beta_1}$ is 0.8 of the distance of neighbouring levels. So even a black pixel guessed exactly costs the bits printed below, and four of five are black. A smaller $\beta_1$ leaves less to the decoder, and more units to pay.
+
+# %%
+never_ink = (x0 == -1).all(0).flatten()  # black in all training pictures
+in_corners = [table[:, :, never_ink].mean().item() for table, _ in ledgers.values()]
+black = torch.tensor([[-1.0]], dtype=torch.float64)
+exactly = dc.Gaussian(black, schedule.betas[1].expand(1, 1))
+cost = dc.bits_per_dim(-dc.discretized_decoder(black, exactly), 1).item()
+print(f"L_0 of a black pixel that is guessed exactly: {cost:.4f} bits")
+ratio = in_corners[1] / in_corners[0]
+lab.claim("bits where no picture has ink, grey levels / v", ratio, below=0.1, digits=digits)
+
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: a network that says which grey levels it expects
+#
+# `bits` answers with four numbers at each pixel. They make a law $p_k > 0$ of the levels $l_k = 2k/255 - 1$, $k = 0..255$: a chance of black, one of white and, between, a logistic curve. Bayes' rule adds what the noisy pixel says:
+#
+# $$\hat x_0 = \sum_k l_k w_k, \qquad w = \mathrm{softmax}_k\Big(\ln p_k - \frac{(x_t - \sqrt{\bar\alpha_t}\,l_k)^2}{2(1-\bar\alpha_t)}\Big). \tag{44}$$
+#
+# For a pixel of law $p$ this is $\mathbb E[x_0\mid x_t]$. (The network sees $x_t$ before it says $p$, so $x_t$ counts twice; it can learn a $p$ that allows for it.) At $t = 1$, $w$ is the decoder: $L_0$ is the sum of $-\ln w$ at the true levels. The package, checked:
+
+# %%
+grey = torch.arange(256, dtype=torch.float64) * 2 / 255 - 1
+a, b, centre, sharpness = answer = torch.tensor([0.5, -1.0, 0.2, 8.0], dtype=torch.float64)
+black, white, between = torch.stack([a, b, torch.zeros_like(a)]).softmax(0)
+curve = 1 - torch.tanh((1 + F.softplus(sharpness)) * (grey - centre) / 2) ** 2 + 1e-5
+p = between * curve / curve.sum()
+p[0], p[255] = p[0] + black, p[255] + white
+
+
+def by_bayes(x_t, alpha_bar_t):
+    """Return what the noisy pixel says of each level, and w of (44)."""
+    said = -((x_t - alpha_bar_t.sqrt() * grey) ** 2) / (2 * (1 - alpha_bar_t))
+    return said, (p.log() + said).softmax(0)
+
+
+for t in (1, 300, 700):
+    keep, x_t = levels_schedule.alpha_bars[t], torch.tensor(0.1, dtype=torch.float64)
+    _, w = by_bayes(x_t, keep)
+    pixel = [z.view(1, -1, 1, 1) for z in (answer, x_t, keep.sqrt(), (1 - keep).sqrt())]
+    torch.testing.assert_close(nets.LevelPosterior(*pixel).mean.squeeze(), (w * grey).sum())
+    print(
+        f"t = {t}: chance of black {p[0]:.4f} before, {w[0]:.4f} after; guess {(w * grey).sum():.4f}"
+    )
+
+# %% [markdown]
+# A pixel of level 0.3, with the same negative noise and $p$ throughout. **Predict first:** at which $\ln\mathrm{SNR}$ does black drop out of $w$?
+
+# %%
+fig, (ax,) = lab.figure(width=6, height=2.5)
+ax.semilogy(grey, p, color=lab.BLUE, label="expected: p")
+(evidence,) = ax.plot(grey, p, "--", color=lab.ORANGE, label="said by the noisy pixel")
+(both,) = ax.plot(grey, p, "-", color=lab.BLACK, lw=2, label="both: w")
+(mark,) = ax.plot([0, 0], [1e-9, 9], ":", color=lab.BLACK, label="mean of w")
+ax.set(ylim=(1e-6, 2), xlabel="grey level", ylabel="chance (dashed: height 1)")
+ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+snr_slider = {"log_snr": lab.slider("ln SNR", -6, 8, 0)}
+
+
+def weigh(log_snr):
+    """Show (44) for one pixel."""
+    keep = torch.tensor(float(log_snr), dtype=torch.float64).sigmoid()
+    said, w = by_bayes(0.3 * keep.sqrt() - 0.6 * (1 - keep).sqrt(), keep)
+    mean = (w * grey).sum().item()
+    evidence.set_ydata((said - said.max()).exp())
+    both.set_ydata(w)
+    mark.set_xdata([mean, mean])
+    return f"ln SNR = {log_snr}: the guess for a pixel of level 0.3 is {mean:.2f}."
+
+
+lab.Explorer(fig, [evidence, both, mark], weigh, snr_slider)
+
+# %% [markdown]
+# Below 0 the expectation decides; the pixel, darkened by noise, even argues for black. From 1 to 2 black drops out: the guess jumps. Then the pixel decides. (A real network's $p$ changes with $t$.)
+#
+# A small network sees 150 batches of 16 digits. `bound_loss` is a random term of the ledger.
+
+
+# %%
+def bits_loss(model, x0):
+    return dc.bound_loss(model.schedule, model.posterior, x0, generator=dice)
+
+
+beginner = nets.LevelUNet(levels_schedule, widths=(32, 64), patch=2).to(device)
+sixteen = data.minibatches(x0, 4 if dc.is_short_run() else 16, generator=dice)
+brief = dc.train(beginner, bits_loss, sixteen, steps=150, lr=4e-3)
+chances = levels_schedule.alpha_bars.clone()
+chances[:2] = 0  # as in the loss: t with more signal is drawn more often
+sample = test_digits[:: len(test_digits) // 50][: 2 if dc.is_short_run() else 50].to(device)
+
+
+# %% [markdown]
+# The number behind a name counts test pictures. PNG and the next three networks get the same ones; gzip, bzip2 and xz all, in one file. PNG's frame is hatched. The lowest bar was measured on MNIST's test set when `bits` was made. Marks are standard errors.
+
+
+# %%
+def bits_of(plan, eps_model, decoder, probs):
+    """Return an estimate of the bits per pixel of `sample` and its standard error."""
+    options = {"decoder": decoder, "probs": probs, "draws": 4, "generator": dice}
+    nats = dc.elbo_estimate(plan, eps_model, sample, **options)
+    return nats.mean / (784 * math.log(2)), nats.std_error / (784 * math.log(2))
+
+
+import bz2
+import lzma
+
+n, pixels = len(sample), data.to_uint8(sample.cpu())
+rows = {f"PNG, {n}": (8 * sum(png_bytes(picture) for picture in pixels) / pixels.numel(), 0)}
+packed = data.to_uint8(test_digits[: 500 if dc.is_short_run() else None]).numpy().tobytes()
+formats = {"gzip": gzip.compress(packed, 9), "bzip2": bz2.compress(packed, 9)}
+formats["xz"] = lzma.compress(packed, preset=9)
+per_pixel = {name: 8 * len(file) / len(packed) for name, file in formats.items()}
+rows |= {f"{k}, {len(packed) // 784}": (value, 0) for k, value in per_pixel.items()}
+asked_for_v = bits_of(schedule, shipped_eps, dc.discretized_decoder, probs)
+rows[f"asked for v, {n}"] = asked_for_v
+
+# %% [markdown]
+# Now grey levels:
+
+# %%
+levels_eps = dc.eps_model_from_x0(levels_schedule, bits_network)
+beginner_eps = dc.eps_model_from_x0(levels_schedule, beginner)
+chances = chances / chances.sum()
+ours = bits_of(levels_schedule, beginner_eps, beginner.decoder, chances)
+rows[f"150 steps, {n}"] = ours
+rows[f"grey levels, {n}"] = bits_of(levels_schedule, levels_eps, bits_network.decoder, chances)
+measured = about_bits["bits"]
+shipped_bits = measured["bits_per_pixel"]
+rows[f"grey levels, {measured['test_images']}"] = shipped_bits, measured["std_error"]
+
+# %% [markdown]
+# Published, for MNIST's test set (thin lines below):
+#
+# | model | bits per pixel |
+# |---|---|
+# | Real NVP | 1.06 |
+# | Glow | 1.05 |
+# | FFJORD | 0.99 |
+# | Residual Flow | 0.97 |
+#
+# These are *flows*: invertible networks, whose density is computed. The density needs continuous numbers, so uniform noise is added to the levels: the result is a bound. Ours, an ELBO, is a bound, too.
+
+# %%
+fig, (ax,) = lab.figure(width=7, height=2.8)
+values, errors = zip(*rows.values(), strict=True)
+ax.barh(list(rows), values, xerr=errors, color=lab.SKY)
+ax.barh(list(rows)[:1], [57 * 8 / 784], color=lab.SKY, hatch="///")
+for published in (1.06, 1.05, 0.99, 0.97):
+    ax.axvline(published, color=lab.BLACK, lw=0.5)
+for k, (value, error) in enumerate(rows.values()):
+    ax.text(value + error + 0.03, k, f"{value:.2f}", va="center")
+ax.margins(x=0.1)
+ax.set(xlabel="bits per pixel", title=f"pictures: {digits.source}")
+ax.invert_yaxis()
+lab.show(fig, "Bits per pixel of file formats, of the network asked for v, and of grey levels.")
+ratio, against_xz = ours[0] / asked_for_v[0], shipped_bits / per_pixel["xz"]
+lab.claim("bits, 150 steps / v", ratio, below=0.95, history=brief, digits=digits)
+lab.claim("bits, grey levels / xz", against_xz, below=0.9, digits=digits)
+
+# %% [markdown]
+# So 150 steps with this answer, this loss and this schedule beat many thousands with $v$ and a loss for the eye. Does `bits` draw better? Both draw in 25 steps, without labels.
+
+# %%
+fig, axes = lab.figure(2, width=9, height=1.75)
+for ax, name, plan, guess_eps in (
+    (axes[0], "asked for v", schedule, shipped_eps),
+    (axes[1], "grey levels", levels_schedule, levels_eps),
+):
+    start = torch.randn(12, 1, 28, 28, generator=dice).to(device)
+    options = {"eta": 1.0, "clip": (-1, 1), "generator": dice}
+    taus = dc.even_taus(1000, 2 if dc.is_short_run() else 25)
+    *_, end = dc.sample_chain(dc.ddim_step, plan, guess_eps, start, taus, **options)
+    lab.draw_images(ax, end.x_t, 6)
+    ax.set_title(name)
+lab.show(fig, "Twelve digits of each network, drawn without labels.")
+
+# %% [markdown]
+# Strokes sharp, on pure black; figures worse. The bound hardly looks at large $t$, where shapes are decided.
+#
+# **From**: Ho and others (2020), the bound; Kingma and others, *Variational Diffusion Models* (2021), (43); Salimans and others, *PixelCNN++* (2017), logistic laws of pixels.
+
+# %% [markdown]
 # ## 10. What breaks
 #
 # Pixels lie between −1 and 1. So somebody clips the *state* $x_t$ to that range in every step, "to keep it stable". But $x_t$ is a noisy picture. At $t = 1000$ a third of its values lie outside, and at small $t$ nearly half of the black pixels do: −1 plus noise is as often below −1 as above. They must. The guess $\hat x_0$ is different: the best guess is a mean of clean pictures, and these lie in the range. What lies outside is an error, and may be clipped.

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-FINAL = 11.05
+FINAL = 7.0
 
 
 def share_by_parts(noise_share):
@@ -67,19 +67,23 @@ def with_noise(eps_at, y, sigma_t, sigma_s):
 
 
 RIGHT = {
-    "09.1": [FINAL, torch.tensor(11.05, dtype=torch.float64)],
+    "09.1": [FINAL, torch.tensor(7, dtype=torch.float64)],
     "09.2": [share_by_parts, share_by_loop],
     "09.3": [middle, middle_by_guess, step_with({})],
 }
 
 WRONG = {
     "09.1": [
-        ("already", 10.05),
+        ("already", 6),
         ("do not match", 1),
-        ("beta at time 1", 21.0),
-        ("flow with the whole", math.exp(-10.05)),
-        ("standard deviation", 11.05**0.5),
-        ("not half of it", 6.025),
+        ("for the whole way", 11.0),
+        ("flow with the whole", math.exp(-6)),
+        ("That is beta at time 1", 10),
+        ("at both ends", 13),
+        ("2 of beta", 5),
+        ("noise adds to the variance", -5),
+        ("standard deviation", 7**0.5),
+        ("not half of it", 4),
         ("too large", 12.0),
     ],
     "09.2": [
@@ -103,6 +107,10 @@ WRONG = {
         ("half of their sum", step_with({"between": lambda t, s: t / 2 + s / 2})),
         ("two Euler steps", two_steps),
         ("in the middle already", step_with({"from": lambda y, there: there})),
+        ("That is y_m", lambda eps_at, y, t, s: y + (math.sqrt(t * s) - t) * eps_at(y, t)),
+        ("the change only", lambda eps_at, y, t, s: middle(eps_at, y, t, s) - y),
+        ("whole step went the wrong way", step_with({"last": lambda t, s, m: t - s})),
+        ("moved by half", step_with({"first": lambda t, s, m: s / 2 - t / 2})),
         ("but at sigma_t", step_with({"at": lambda t, s, m: t})),
         ("but at sigma_s", step_with({"at": lambda t, s, m: s})),
         ("go half a step first", step_with({"state": lambda y, there: y})),
@@ -112,7 +120,7 @@ WRONG = {
             "signs are turned",
             step_with({"first": lambda t, s, m: t - m, "last": lambda t, s, m: t - s}),
         ),
-        ("wrong way", step_with({"first": lambda t, s, m: t - m})),
+        ("half step went the wrong way", step_with({"first": lambda t, s, m: t - m})),
         ("went the whole way", step_with({"first": lambda t, s, m: s - t})),
         ("draws random", with_noise),
     ],

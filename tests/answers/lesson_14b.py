@@ -143,12 +143,40 @@ def sampler_with(weight, last="guess"):
             return x
         if last == "before":
             return guess if before is None else before
+        if last == "corrected" and before is not None:
+            return 1.5 * guess - 0.5 * before
         if last == "tiny" and before is not None:
             r = math.log(levels[-1] / 1e-6) / (logs[-2] - logs[-1]) / 2
             guess = guess + r * (guess - before)
         return guess if last != "tiny" else guess + 1e-6 / levels[-1] * (x - guess)
 
     return sampler
+
+
+def sampler_forgetful(denoise, x, levels):
+    """The steps between levels, and no step to 0."""
+    before = None
+    for i in range(1, len(levels)):
+        guess = denoise(x, levels[i - 1])
+        r = 0.0
+        if i > 1:
+            r = math.log(levels[i - 1] / levels[i]) / math.log(levels[i - 2] / levels[i - 1]) / 2
+        x = levels[i] / levels[i - 1] * x
+        x = x + (1 - levels[i] / levels[i - 1]) * (
+            guess if i == 1 else guess + r * (guess - before)
+        )
+        before = guess
+    return x
+
+
+def sampler_asking_twice(denoise, x, levels):
+    """Right in its numbers, with two calls where one is enough."""
+    return denoise(sampler_with(second_order, "state")(denoise, x, levels), levels[-1])
+
+
+def sampler_adding(denoise, x, levels):
+    """One call a level, and a sum that is no number."""
+    return sum(denoise(x, level) for level in levels) + math.inf * 0
 
 
 def second_order(h, h_before):
@@ -180,7 +208,11 @@ WRONG = {
         ),
         ("no noise left", walk_with(lambda s, dt, z, w: 0 * z)),
         ("shape", lambda x, sigma, dt, noise: walk_by_rows(x, sigma, dt, noise)[-1]),
-        ("should be", walk_with(lambda s, dt, z, w: s * math.sqrt(dt) * (z + w) / math.sqrt(2))),
+        (
+            "the first draw alone",
+            walk_with(lambda s, dt, z, w: s * math.sqrt(dt) * (z + w) / math.sqrt(2)),
+        ),
+        ("should be", walk_with(lambda s, dt, z, w: 2 * s * math.sqrt(dt) * z)),
     ],
     "14b.2": [
         ("the exhibit itself", side_anew),
@@ -190,11 +222,36 @@ WRONG = {
         ("divided by the dimension", side_with(lambda x, v, vjv, f: vjv / x[0].numel())),
         ("exact divergence", side_exact),
         ("velocity along", side_with(lambda x, v, vjv, f: torch.einsum("bd,bd->b", f, v))),
-        ("should be 2 things", lambda velocity, fresh: velocity),
+        ("two tensors: the velocity", lambda velocity, fresh: lambda x, time: velocity(x, time)),
+        (
+            "two tensors: the velocity",
+            side_with(lambda x, v, vjv, f: vjv[:, None]),
+        ),
+        ("return a function f(x, time)", lambda velocity, fresh: velocity(fresh(), 0.5)),
+        (
+            "stopped with TypeError: velocity() missing",
+            lambda velocity, fresh: (
+                lambda x, time: dc.hutchinson_trace(velocity, x, torch.ones_like(x))
+            ),
+        ),
+        (
+            "✗ Not yet. In part 2 of the result: A number should be",
+            side_with(lambda x, v, vjv, f: vjv + 1),
+        ),
         ("StopIteration", lambda velocity, fresh: [fresh() for _ in range(99)]),
     ],
     "14b.3": [
         ("the exhibit itself", sampler_with(second_order, "state")),
+        ("There is no step to 0", sampler_forgetful),
+        ("more often than there are levels", sampler_asking_twice),
+        (
+            "more often than there are levels",
+            lambda denoise, x, levels: sampler_then_guess(
+                lambda x, level: (denoise(x, level) + denoise(x, level)) / 2, x, levels
+            ),
+        ),
+        ("step to 0 is corrected", sampler_with(second_order, "corrected")),
+        ("always one half", sampler_with(lambda h, h_before: 0.5)),
         ("all steps are Euler's", sampler_with(lambda h, h_before: 0.0)),
         ("before the last", sampler_with(second_order, "before")),
         ("upside down", sampler_with(lambda h, h_before: h_before / h / 2)),
@@ -202,6 +259,7 @@ WRONG = {
         ("twice too large", sampler_with(lambda h, h_before: h / h_before)),
         ("runs away", sampler_with(second_order, "tiny")),
         ("ZeroDivisionError", lambda denoise, x, levels: exhibits.math.log(levels[0] / 0.0) + x),
-        ("NaN", lambda denoise, x, levels: denoise(x, levels[-1]) + math.inf * 0),
+        ("NaN", sampler_adding),
+        ("stopped with TypeError: denoise() missing", lambda denoise, x, levels: denoise(x)),
     ],
 }

@@ -78,7 +78,7 @@ def not_numbers(sampler: Callable) -> Reading:
 def from_last_guess(sampler: Callable) -> Reading:
     """Measure how far the samples are from the network's last guess, for four counts of calls."""
     apart = torch.tensor([_apart(sampler, calls) for calls in (1, 2, 5, 10)])
-    what = "Distance of the end from the last guess, for 1 to 10 calls"
+    what = "Distance of the end from the last guess, the largest for 1, 2, 5 and 10 calls"
     return Reading(what, apart.max().item(), high=0.001)  # NaN, where one of them is
 
 
@@ -89,4 +89,6 @@ def _apart(sampler: Callable, calls: int) -> float:
         guesses.append(denoise(x, level))
         return guesses[-1]
 
-    return (drawn(sampler, calls, kept) - guesses[-1]).square().mean().sqrt().item()
+    end = drawn(sampler, calls, kept)
+    last = guesses[-1] if guesses else torch.full_like(end, torch.inf)  # it was never asked
+    return (end - last).square().mean().sqrt().item()

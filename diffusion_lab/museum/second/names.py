@@ -21,7 +21,7 @@ NAMES = {
         "Then an estimate of a divergence is wrong on average, by one factor.",
     ),
     "E": Name(
-        "a function that must not change is random: it draws anew in each call",
+        "the right side of an ODE is random: it draws anew in each call",
         "Then a single answer is as good as it should be, but two answers to one question differ.",
     ),
     "F": Name(

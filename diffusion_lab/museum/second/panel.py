@@ -51,7 +51,9 @@ def ruler() -> tuple[Figure, Line2D, Line2D]:
     ax.set_yticks([1, 0], ["exhibit", "right code"])
     ax.set_xticks([-100, -1, 0, 1, 100], ["-100", "-1", "0", "1", "100"])
     ax.minorticks_off()
-    ax.set_xlabel("reading: 0 is the middle of what is allowed (grey), 1 its edge")
+    ax.set_xlabel(
+        "reading: 0 is best, 1 the edge of what is allowed (grey); beyond 1000 is drawn at 1000"
+    )
     return fig, wrong, right
 
 
