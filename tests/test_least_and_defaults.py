@@ -36,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("untouched_global_rng")
 S = dc.vp_schedule(10)
 X, ONES = normal(50, 2), torch.ones(50, 2, dtype=torch.float64)
 POINTS = dc.mixture(X[:4], 0.1)
+POSTERIOR = dc.condition(POINTS, lambda x0: x0[:, :1], X[0, :1], 0.1)
 UNIFORM = torch.tensor([0, 0] + [1 / 9] * 9, dtype=torch.float64)
 
 
@@ -108,6 +109,7 @@ RANDOM = {
         normal(5, 3), normal(5, 3, seed=2), 4, **g
     ),
     "mixtures.Mixture.sample": lambda **g: POINTS.sample(9, **g),
+    "posteriors.FullMixture.sample": lambda **g: POSTERIOR.sample(9, **g),
     "process.q_sample": lambda **g: dc.q_sample(S, X, 5, **g),
     "process.q_trajectory": lambda **g: dc.q_trajectory(S, X, **g),
     "score_matching.denoising_loss": lambda **g: dc.denoising_loss(POINTS.score, X, 0.5, **g),
@@ -119,6 +121,12 @@ RANDOM = {
     "sde.wiener_increments": lambda **g: dc.wiener_increments([0.0, 0.1], X, **g),
     "solvers.predictor_corrector_step": lambda **g: (
         dc.predictor_corrector_step(S, model, X, 5, 2, eta=0.0, **g).x_t
+    ),
+    "step_wrappers.pasted": lambda **g: (
+        dc.pasted(dc.ddim_step, X, X > 0, **g)(S, model, X, 5, 2).x_t
+    ),
+    "step_wrappers.resampled": lambda **g: (
+        dc.resampled(dc.ddim_step, 2, **g)(S, model, X, 5, 2).x_t
     ),
     "toys.toy_2d": lambda **g: toys.toy_2d("moons", 9, **g),
 }
@@ -480,6 +488,7 @@ def test_the_least_that_is_allowed_is_accepted(call, allowed, refused, monkeypat
 EMPTY = inspect.Parameter.empty
 DEFAULTS = {
     "EMA": {"decay": 0.999},
+    "FullMixture.sample": {"generator": None},
     "Gaussian.sample": {"generator": None},
     "Mixture.sample": {"generator": None},
     "annealed_langevin_step": {"steps": 100, "ratio": 0.2, "generator": None},
@@ -487,6 +496,8 @@ DEFAULTS = {
     "bits_per_dim": {"bin_width": 1.0},
     "bound_loss": {"generator": None},
     "classifier_free": {"guidance_scale": 1.0},
+    "classifier_guided": {"guidance_scale": 1.0},
+    "condition": {"noise_var": 0.0},
     "cosine_schedule": {"offset": 0.008, "beta_max": 0.999},
     "ddim_step": {"eta": 0.0, "clip": None, "generator": None},
     "ddpm_step": {"variances": None, "clip": None, "generator": None},
@@ -508,7 +519,9 @@ DEFAULTS = {
     "langevin_corrector": {"steps": 1, "ratio": 0.2, "generator": None},
     "langevin_step": {"generator": None},
     "log_likelihood": {"start": 0.0, "probes": 0, "tolerance": 1e-6, "generator": None},
+    "measurement_guided": {"covariance": True, "iterations": 5},
     "ncsn_loss": {"t": None, "generator": None},
+    "pasted": {"generator": None},
     "predictor_corrector_step": {
         "eta": 1.0,
         "steps": 1,
@@ -517,6 +530,8 @@ DEFAULTS = {
         "generator": None,
     },
     "SDE": {"marginal": None},
+    "resampled": {"generator": None},
+    "shifted": {"guidance_scale": 1.0},
     "solve_ode": {"tolerance": 1e-6},
     "ve_sde": {"lowest": 0.01, "highest": 50.0},
     "vp_sde": {"beta_min": 0.1, "beta_max": 20.0},
