@@ -162,6 +162,12 @@ def rows_at(table: Tensor, t: Tensor | int, x: Tensor, lowest: int) -> Tensor:
     return check_finite(rows, table=rows)
 
 
+def check_follows(name: str, follows: bool, x: str = "x_t") -> None:
+    """Refuse a result through which no gradient reaches x."""
+    wanted = f"depend on {x} by operations that autograd follows"
+    require(follows, name, wanted, f"a result cut off from {x}")
+
+
 def check_count(name: str, n: int, *, lowest: int = 1) -> None:
     """Refuse what is not an integer of at least `lowest`."""
     if isinstance(n, bool) or not isinstance(n, int):

@@ -11,6 +11,7 @@ from .checks import (
     check_count,
     check_data,
     check_finite,
+    check_follows,
     check_kinds,
     check_labels,
     check_like,
@@ -153,8 +154,7 @@ def log_p_gradient(log_p: LogProb, x_t: Tensor, t: Tensor | int) -> Tensor:
         x = x_t if x_t.requires_grad else x_t.detach().requires_grad_()
         value = like_input(log_p(x, t), x)
         check_like("log_p(x_t, t)", value, "one number an example", x.reshape(len(x), -1)[:, 0])
-        wanted = "depend on x_t by operations that autograd follows"
-        require(value.requires_grad, "log_p(x_t, t)", wanted, "a result cut off from x_t")
+        check_follows("log_p(x_t, t)", value.requires_grad)
         with without_autocast(x):
             (pull,) = torch.autograd.grad(value.sum(), x, create_graph=keep)
     return pull

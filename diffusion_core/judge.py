@@ -93,9 +93,8 @@ def as_asked(judge: Classifier, x: Tensor, y: Tensor) -> float:
 
     Easily 1 where all images of a class are alike: read it with `in_class_spread`.
     """
-    check_labels(y)
     features = _features(judge, "x", x)
-    require(y.shape == x.shape[:1] and y.device == x.device, "y", f"be like x, {kind(x)}", y)
+    _check_told(y, x)
     with torch.no_grad():
         seen = judge.to_logits(features).argmax(1).to(y.device)
     return (seen == y).double().mean().item()
@@ -108,13 +107,18 @@ def in_class_spread(x: Tensor, y: Tensor) -> float:
     real images of the same labels.
     """
     check_data("x", x)
-    check_labels(y)
-    require(y.shape == x.shape[:1] and y.device == x.device, "y", f"be like x, {kind(x)}", y)
+    _check_told(y, x)
     classes, counts = y.unique(return_counts=True)
     require(bool((counts > 1).all()), "y", "hold each label at least twice", counts.tolist())
     rows = x.reshape(len(x), -1).double()
     variances = torch.stack([rows[y == label].var(0).mean() for label in classes])
     return check_finite(variances.mean().sqrt(), x=x).item()
+
+
+def _check_told(y: Tensor, x: Tensor) -> None:
+    """Refuse what is not one label for each image of x."""
+    check_labels(y)
+    require(y.shape == x.shape[:1] and y.device == x.device, "y", f"be like x, {kind(x)}", y)
 
 
 def nearest_distances(x: Tensor, train: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from .checks import (
     check_count,
     check_data,
     check_finite,
+    check_follows,
     check_kinds,
     check_like,
     check_numbers,
     like_input,
-    require,
     without_autocast,
 )
 from .predictions import Model
@@ -54,9 +54,9 @@ def measurement_guided(
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             eps_hat = checked("eps_model(x_t, t)", eps_model(x, t), x)
-            _check_follows("eps_model(x_t, t)", eps_hat)
+            check_follows("eps_model(x_t, t)", eps_hat.requires_grad)
             found = _measured(measure, (x - std * eps_hat) / scale, y)
-            _check_follows("measure(x0)", found)
+            check_follows("measure(x0)", found.requires_grad)
 
         def pull(u: Tensor) -> Tensor:  # J^T A^T u
             with without_autocast(x):
@@ -78,11 +78,6 @@ def _measured(measure: Measure, x0: Tensor, y: Tensor) -> Tensor:
     found = like_input(measure(x0), y)
     check_like("measure(x0)", found, "y", y)
     return found
-
-
-def _check_follows(name: str, result: Tensor) -> None:
-    wanted = "depend on x_t by operations that autograd follows"
-    require(result.requires_grad, name, wanted, "a result cut off from x_t")
 
 
 def _solved(spread: Callable[[Tensor], Tensor], rest: Tensor, iterations: int) -> Tensor:

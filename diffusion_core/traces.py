@@ -13,6 +13,7 @@ from torch.autograd import grad
 from .checks import (
     check_alike,
     check_data,
+    check_follows,
     check_kinds,
     check_like,
     like_input,
@@ -108,8 +109,7 @@ def _scores_and_slopes(
         options = {"create_graph": keep, "retain_graph": True, "allow_unused": True}
         with without_autocast(x):
             found = score.requires_grad and [grad(part, x, **options)[0] for part in totals(score)]
-    wanted = "depend on x by operations that autograd follows"
-    cut_off = not found or all(slope is None for slope in found)
-    require(not cut_off, "score_model(x)", wanted, "a result cut off from x")
+    follows = bool(found) and any(slope is not None for slope in found)
+    check_follows("score_model(x)", follows, "x")
     slopes = [torch.zeros_like(x) if slope is None else slope for slope in found]
     return score if keep else score.detach(), [slope.reshape(len(x), -1) for slope in slopes]

@@ -9,7 +9,8 @@ import torch
 
 from diffusion_core.schedules import NoiseSchedule, PriorGapWarning
 
-ONE = torch.ones(1, 1, dtype=torch.float64, device="cpu")
+EXACT = {"dtype": torch.float64, "device": "cpu"}
+ONE = torch.ones(1, 1, **EXACT)
 
 
 class Reading(NamedTuple):

@@ -14,11 +14,10 @@ from diffusion_core.mixtures import Mixture, diffuse, mixture, mixture_eps_model
 from diffusion_core.samplers import ddim_step
 from diffusion_core.schedules import NoiseSchedule, vp_schedule
 
-from .readings import ONE, Reading
+from .readings import EXACT, ONE, Reading
 
 POINTS = 400  # in a cloud
 HALF_WAY = 25  # of 50 steps
-EXACT = {"dtype": torch.float64, "device": "cpu"}
 BELL = mixture(0 * ONE, 1.0)  # N(0, 1)
 TWO = mixture(torch.cat([-ONE, ONE]))  # two points
 SIDE = 0.8 * torch.arange(-1, 2, **EXACT)

@@ -7,10 +7,9 @@ from torch import Tensor
 
 from diffusion_core.grids import geometric_levels
 
-from ..readings import Reading
+from ..readings import EXACT, Reading
 
 SIDE, DRAWN = 14, 120
-EXACT = {"dtype": torch.float64, "device": "cpu"}
 
 
 def pictures() -> Tensor:

@@ -11,9 +11,8 @@ from diffusion_core.reversal import mixture_score, probability_flow
 from diffusion_core.sde import vp_sde
 from diffusion_core.traces import exact_trace, probe_variances, rademacher
 
-from ..readings import Reading
+from ..readings import EXACT, Reading
 
-EXACT = {"dtype": torch.float64, "device": "cpu"}
 CENTRES = torch.tensor([[-1.0, -0.6], [1.0, -0.6], [0.0, 1.0]], **EXACT)
 DATA = mixture(CENTRES, 0.3**2)
 FLOW = probability_flow(vp_sde(), mixture_score(vp_sde(), DATA))
