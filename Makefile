@@ -18,12 +18,12 @@ export MALLOC_TRIM_THRESHOLD_ = 2147483647
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lab test unit lessons browser build lint core bench plant train-judge train-mnist train-bits clean
+.PHONY: help setup lab class test unit lessons browser build lint core bench plant train-judge train-mnist train-bits train-control train-one-step train-vae train-latent clean
 .PHONY: .venv .venv/.installed-lab .venv/.installed-test
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
-		printf 'make %-12s %s\n' "$$name" "$$text"; done
+		printf 'make %-13s %s\n' "$$name" "$$text"; done
 
 setup: .venv/.installed-test ## create .venv and install, if missing or stale (the others do this first)
 
@@ -45,6 +45,9 @@ lab: .venv/.installed-lab ## open JupyterLab at the first lesson, in your own co
 	@$(PY) scripts/working_copy.py
 	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
 		--LabApp.default_url=/lab/tree/work/$(notdir $(FIRST)) $(AS_ROOT) $(LAB_ARGS)
+
+class: setup ## copy the lessons without their answers to class/, with a page on each for a teacher
+	$(PY) scripts/class_copy.py
 
 test: unit lessons ## run every test: unit, then lessons
 
@@ -83,6 +86,20 @@ train-mnist: .venv/.installed-lab ## train the digits that come with the course 
 
 train-bits: .venv/.installed-lab ## train a network for the fewest bits per pixel (two hours on one core); goes on where it stopped
 	$(PY) scripts/train_bits.py
+
+train-control: .venv/.installed-lab ## train what steers the digits, by edges and by thumbnails (half an hour on two cores); goes on where it stopped
+	$(PY) scripts/train_control.py --control edges
+	$(PY) scripts/train_control.py --control thumbnail --epochs 6
+
+train-one-step: .venv/.installed-lab ## train a student that goes to data in one call (a minute), then renew its hash in pretrained.py; goes on where it stopped
+	$(PY) scripts/train_one_step.py --network student
+
+train-vae: .venv/.installed-lab ## train the VAE of lesson 12 (some minutes on one core), then renew its hash; goes on where it stopped
+	$(PY) scripts/train_vae.py
+
+train-latent: .venv/.installed-lab ## train the U-Net and the transformer in its latents (some minutes each); goes on where it stopped
+	$(PY) scripts/train_latent.py --network unet
+	$(PY) scripts/train_latent.py --network dit
 
 clean: ## remove .venv and caches
 	rm -rf .venv build .pytest_cache .ruff_cache *.egg-info

@@ -6,8 +6,8 @@ labels, and the Frechet distance to the test images in multiples of its floor at
 and standard deviation over seeds. The first row is of real training digits, as a ceiling. No scale
 is chosen afterwards: the one that is printed by itself at the end is named beforehand, --printed.
 
-The rows go to guidance.csv beside this file, those of the scales that ran in the place of older
-ones. A table holds one n: for another give another --out.
+The rows go to the table that lesson 10 draws, those of the scales that ran in the place of older
+ones. A table holds one n: for another give another --out, or run all scales.
 """
 
 import argparse
@@ -22,8 +22,10 @@ from solvers import digits, shipped, written
 
 import diffusion_core as dc
 from diffusion_core import data, judge, pretrained
+from diffusion_core.nets import Classifier
+from diffusion_lab.measured import TABLES
 
-TABLE = Path(__file__).with_suffix(".csv")
+TABLE = TABLES / "guidance.csv"
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 PRINTED = 1.5
 HIGHEST, LOWEST, CALLS = 20.0, 0.05, 12  # noise levels, even in log SNR, as in solvers.py
@@ -47,8 +49,8 @@ class Row(NamedTuple):
 class Scale:
     """Measures sets of n digits, each class as often, beside real ones."""
 
-    def __init__(self, n: int) -> None:
-        self.judge, _ = pretrained.load("judge")
+    def __init__(self, n: int, network: Classifier | None = None) -> None:
+        self.judge = network or pretrained.load("judge")[0]
         (train, self.train_labels), (test, labels) = map(data.mnist, ("train", "test"))
         self.train, self.test = data.to_signed(train), data.to_signed(test)
         rng = torch.Generator().manual_seed(2)
@@ -61,6 +63,11 @@ class Scale:
         frechet = judge.judge_images(self.judge, x, self.test).frechet / self.floor
         spread = judge.in_class_spread(x, self.y) / self.spread
         return judge.as_asked(self.judge, x, self.y), spread, frechet
+
+    def real(self, seed: int) -> torch.Tensor:
+        """Return n real training digits of the same labels."""
+        rng = torch.Generator().manual_seed(100 + seed)
+        return self.train[picked(self.train_labels, self.y, rng)]
 
 
 def picked(labels: torch.Tensor, y: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
@@ -86,15 +93,11 @@ def rows(options) -> Iterator[Row]:
         cells = [cell for pair in zip(means, stds, strict=True) for cell in pair]
         return Row(name, options.n, options.seeds, *cells)
 
-    def real(seed: int) -> torch.Tensor:
-        rng = torch.Generator().manual_seed(100 + seed)
-        return measured.train[picked(measured.train_labels, measured.y, rng)]
-
     def drawn(scale: float, seed: int) -> torch.Tensor:
         return digits(options, dc.dpm_solver_2m, taus, False, scale=scale, seed=seed)[0]
 
     seeds = range(1, options.seeds + 1)
-    yield row("real", map(real, seeds))
+    yield row("real", map(measured.real, seeds))
     for scale in options.scales:
         yield row(f"{scale:g}", (drawn(scale, seed) for seed in seeds))
 

@@ -1,4 +1,4 @@
-"""Images: MNIST, and digits that need no network."""
+"""Images: MNIST, digits that need no network, and a folder of your own."""
 
 import gzip
 import itertools
@@ -13,7 +13,7 @@ import pooch
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_data, check_kinds, kind
+from .checks import check_count, check_data, check_kinds, kind, require
 from .download import fetch, refusal, sha256_of
 
 MIRRORS = (
@@ -32,6 +32,7 @@ SHA256 = {
 HOW_TO_GET_MNIST = (
     "Or set DIFFUSION_DATA to a folder with MNIST's four .gz files. Then restart the kernel."
 )
+PICTURES = (".png", ".jpg", ".jpeg")
 NO_HOME = "MNIST cannot be kept, as no home folder is known: set HOME."
 
 
@@ -125,6 +126,43 @@ def images(split: str = "train") -> Images:
         x, labels = digits()
         note = f"These are scikit-learn's digits, not MNIST. {error}"
         return Images(x[part], labels[part], "scikit-learn digits", note)
+
+
+def folder(path: str | os.PathLike) -> Tensor:
+    """Return a folder's pictures (.png, .jpg), in the order of their names: uint8 (N, 28, 28).
+
+    Each must be 28 x 28 and grey: of 8 bits, or in colours that are equal and opaque.
+    Raises ValueError that names the first file which is not, or is no picture, and for a folder
+    without any, TypeError for what is no path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be that of a folder, got {path!r:.60}")
+    place = Path(path).expanduser()
+    require(place.is_dir(), "path", "be a folder that is there", str(path))
+    files = sorted(f for f in place.iterdir() if f.suffix.lower() in PICTURES)
+    require(bool(files), "path", f"be a folder with pictures ({', '.join(PICTURES)})", str(path))
+    return torch.from_numpy(np.stack([_grey(file) for file in files]))
+
+
+def _grey(file: Path) -> np.ndarray:
+    """Return one picture of 28 x 28 grey levels, or say why it is none."""
+    from PIL import Image  # here: only who brings pictures needs it
+
+    try:
+        with Image.open(file) as picture:
+            mode, size, pixels = picture.mode, picture.size, np.asarray(picture.convert("RGBA"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"path must hold pictures, got {file.name!r}, which cannot be read"
+        ) from error
+    if size != (28, 28):
+        is_so = f"{file.name!r}, which is {size[0]} x {size[1]}"
+        raise ValueError(f"path must hold pictures of 28 x 28, got {is_so}")
+    opaque, red = (pixels[..., 3] == 255).all(), pixels[..., 0]
+    if mode.startswith(("I", "F")) or not opaque or (pixels[..., :3] != red[..., None]).any():
+        is_so = f"{file.name!r}, which is not grey (its mode is {mode})"
+        raise ValueError(f"path must hold grey pictures, got {is_so}")
+    return red.copy()
 
 
 def to_signed(images: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from .checks import (
     check_like,
     check_numbers,
     kind,
+    numbers,
     require,
 )
 from .gaussian import Gaussian, check_density
@@ -76,5 +77,6 @@ def bits_per_dim(nats: Tensor | float, dim: int, *, bin_width: float = 1.0) -> T
     require(real, "nats", "be a number or a floating-point torch.Tensor", nats)
     check_count("dim", dim)
     check_numbers(0, math.inf, bin_width=bin_width)
-    check_finite(torch.as_tensor(nats), nats=torch.as_tensor(nats))
+    given = numbers("nats", nats)
+    check_finite(given, nats=given)
     return nats / (dim * math.log(2)) - math.log2(bin_width)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .checks import check_count, check_data, check_finite, check_kinds, like_input, require
 from .decoders import Decoder, decoded
-from .gaussian import Gaussian, kl_divergence
+from .gaussian import Gaussian, kl_divergence, standard_gaussian
 from .predictions import Model, x0_from_eps
 from .process import p_step, q_marginal, q_posterior, q_sample, q_step
 from .schedules import NoiseSchedule
@@ -148,7 +148,7 @@ def _log_prob(x: Tensor, p: Gaussian) -> Tensor:
 def _log_p(schedule, eps_model, states: Tensor, *, decoder: Decoder, variances=None) -> Tensor:
     """Return log p(x_{0:T}) of trajectories."""
     reverse = _reverse(schedule, eps_model, variances)
-    total = _log_prob(states[-1], _standard(states[0]))
+    total = _log_prob(states[-1], standard_gaussian(states[0]))
     for t in range(schedule.T, 0, -1):
         with torch.no_grad():
             p = reverse(states[t], torch.full((states.shape[1],), t, device=states.device))
@@ -156,10 +156,6 @@ def _log_p(schedule, eps_model, states: Tensor, *, decoder: Decoder, variances=N
             _log_prob(states[t - 1], p) if t > 1 else decoded(decoder, states[0], p, states[1])
         )
     return total
-
-
-def _standard(x: Tensor) -> Gaussian:
-    return Gaussian(torch.zeros_like(x), torch.ones_like(x))
 
 
 def _reverse(schedule, eps_model: Model, variances: Tensor | None) -> Callable[..., Gaussian]:
@@ -180,7 +176,9 @@ def _prior(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
     check_kinds(schedule=schedule)
     check_data("x0", x0)
     require(x0.ndim > 1, "x0", "have shape (B, ...), two axes or more", x0)
-    return kl_divergence(q_marginal(schedule, x0, schedule.T), _standard(x0)).flatten(1).sum(1)
+    return (
+        kl_divergence(q_marginal(schedule, x0, schedule.T), standard_gaussian(x0)).flatten(1).sum(1)
+    )
 
 
 def _step_kl(schedule, reverse: Callable, x0: Tensor, t: Tensor, generator) -> Tensor:

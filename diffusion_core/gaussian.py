@@ -60,6 +60,12 @@ class Gaussian(NamedTuple):
         return -0.5 * ((x - self.mean) ** 2 / self.var + (2 * math.pi * self.var).log())
 
 
+def standard_gaussian(like: Tensor) -> Gaussian:
+    """Return N(0, I), of the shape, dtype and device of `like`."""
+    check_floating("like", like)
+    return Gaussian(torch.zeros_like(like), torch.ones_like(like))
+
+
 def kl_divergence(p: Gaussian, q: Gaussian) -> Tensor:
     """Return KL(p || q) for each coordinate, in nats; sum over all but the batch.
 

@@ -1,16 +1,18 @@
 """Grids of noise levels, from high to low: as a schedule of their own, or rounded to rows of one.
 
 A noise level is sqrt((1 - alpha_bar) / alpha_bar), the standard deviation of the noise in
-x_t / sqrt(alpha_bar_t): its square is 1 / snr.
+x_t / sqrt(alpha_bar_t): its square is 1 / snr. The straight path (1 - time) x_0 + time eps has
+the level time / (1 - time).
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_kinds, numbers, require
+from .checks import check_count, check_kinds, numbers, require, row
 from .schedules import NoiseSchedule
 
 HIGHEST = 1e14  # a schedule's alpha_bar_T is at least 1e-30
@@ -76,6 +78,28 @@ def nearest_taus(schedule: NoiseSchedule, noise_levels: Tensor) -> list[int]:
         above = max(left, min(nearest, above - 1))  # below the last, with room for all that follow
         taus.append(above)
     return [*taus, 0]
+
+
+def straight_times(schedule: NoiseSchedule) -> Tensor:
+    """Return the time at which the straight path has the SNR of each row: (T + 1,), float64.
+
+    time = sqrt(1 - alpha_bar) / (sqrt(alpha_bar) + sqrt(1 - alpha_bar)), and
+    x_t = (sqrt(alpha_bar_t) + sqrt(1 - alpha_bar_t)) x there. Row 0 has time 0.
+    """
+    check_kinds(schedule=schedule)
+    scales, stds = schedule.marginal_factors.table.unbind(1)
+    return stds / (scales + stds)
+
+
+def straight_schedule(times: Sequence[float] | Tensor) -> NoiseSchedule:
+    """Return the schedule with the straight path's SNRs at times that fall, as a sampler's do.
+
+    alpha_bar = (1 - time)^2 / ((1 - time)^2 + time^2); rows T to 1. Raises ValueError unless the
+    times fall strictly inside (0, 1); warns (PriorGapWarning) for a first one below 0.89.
+    """
+    times = row("times", times, within=(0, 1))
+    require(bool((times.diff() < 0).all()), "times", "fall strictly", times.tolist())
+    return schedule_from_noise_levels(times / (1 - times))
 
 
 def _falling(noise_levels: Tensor) -> Tensor:

@@ -53,11 +53,11 @@ class Mixture(NamedTuple):
         Its derivatives of any order are exact, also those by torch.func. In the mixture's dtype.
         Raises ValueError where a variance is 0: such a mixture has no density.
         """
-        return _component_log_probs(self, x).logsumexp(1)
+        return component_log_probs(self, x).logsumexp(1)
 
     def score(self, x: Tensor) -> Tensor:
         """Return grad_x log p(x), shape and dtype of x: sum_k p(k | x) (m_k - x) / v_k."""
-        parts = _component_log_probs(self, x).softmax(1) / self.vars
+        parts = component_log_probs(self, x).softmax(1) / self.vars
         flat = x.reshape(len(x), -1).to(self.means)
         with without_autocast(x):
             pull = parts @ self.means - parts.sum(1, keepdim=True) * flat
@@ -173,7 +173,7 @@ def mixture_reverse(schedule: NoiseSchedule, data: Mixture, x_t: Tensor, t: int)
         wanted = f"{tuple(data.means.shape[1:])} on {data.means.device}"
         raise ValueError(f"x_t must be {wanted}, got {kind(x_t)}")
     before = diffuse(schedule, data, t - 1)
-    weights = _component_log_probs(diffuse(schedule, data, t), x_t[None])[0].softmax(0)
+    weights = component_log_probs(diffuse(schedule, data, t), x_t[None])[0].softmax(0)
     check_finite(weights, x_t=x_t, means=data.means)
     alpha, beta = schedule.alphas[t].item(), schedule.betas[t].item()
     total = beta + alpha * before.vars
@@ -181,7 +181,7 @@ def mixture_reverse(schedule: NoiseSchedule, data: Mixture, x_t: Tensor, t: int)
     return Mixture(pulled / total[:, None], before.vars * beta / total, weights)
 
 
-def _component_log_probs(data: Mixture, x: Tensor) -> Tensor:
+def component_log_probs(data: Mixture, x: Tensor) -> Tensor:
     """Return log w_k + log N(x; m_k, v_k I), shape (B, K), in the mixture's dtype."""
     check_mixture(data)
     if isinstance(x, Tensor) and x.device != data.means.device:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import nn
 
 from . import checkpoints
-from .nets import Classifier, LevelUNet, UNet
+from .nets import MLP, VAE, Classifier, ControlNet, DiT, LevelUNet, UNet
 from .schedules import log_snr_schedule
 
 ASSETS = Path(__file__).parent / "assets"
@@ -26,9 +26,34 @@ def mnist_unet() -> UNet:
     return UNet(widths=(48, 128), classes=10)
 
 
+def mnist_controlnet() -> ControlNet:
+    """Return an untrained control of "mnist" by one picture: it answers as "mnist" does."""
+    return ControlNet(load("mnist")[0])
+
+
 def bits_unet() -> LevelUNet:
     """Return the untrained network behind "bits": it answers with grey levels."""
     return LevelUNet(log_snr_schedule(1000))
+
+
+def one_step_mlp() -> MLP:
+    """Return the untrained network of one step behind "student", for 2-D data."""
+    return MLP(width=64)
+
+
+def mnist_vae() -> VAE:
+    """Return the untrained network behind "vae"."""
+    return VAE()
+
+
+def latent_unet() -> UNet:
+    """Return the untrained network behind "latent_unet": it predicts v of the VAE's latents."""
+    return UNet(in_channels=8, widths=(56,), patch=1, emb_dim=64, classes=10)
+
+
+def latent_dit() -> DiT:
+    """Return the untrained network behind "latent_dit", a transformer that does the same."""
+    return DiT(in_channels=8, side=4, width=56, depth=4, classes=10)
 
 
 NETWORKS = {
@@ -36,8 +61,24 @@ NETWORKS = {
         mnist_unet, "1c5a50ab35f05179b3b70e528272e31992bf734e877322bdd3151a55d49c1253"
     ),
     "bits": Network(bits_unet, "b6587925803e4c1d45d6513d65b4a7ebb5ad20e73514a7935aca33198a162032"),
+    "control_edges": Network(
+        mnist_controlnet, "79d00a088fa502bc271438e761c7aadd9bc223e733843ec2e0c7596b36654d52"
+    ),
+    "control_thumbnail": Network(
+        mnist_controlnet, "d8469729b38d8384065479c33a7b3f9d42a5c23e8777d1d64cbd6d9f7039b7bd"
+    ),
     "judge": Network(
         Classifier, "ffe18c1ca13b3c9027aed01ea9eb1a8ecba912e03ec6b9c16e649e6a987200f4"
+    ),
+    "student": Network(
+        one_step_mlp, "c727d643eb45b89ca7e4e966fc6832a1b5070a21f2c0d69968597cd1c60e969b"
+    ),
+    "vae": Network(mnist_vae, "2da3649ad0edb694518b66cb68fa19f257512bf0ed63eb62edb2e4b898045ebe"),
+    "latent_unet": Network(
+        latent_unet, "824a9a0cafcd5353f71a14fd45e043a536326ac0edfdd377b168da6718f47f38"
+    ),
+    "latent_dit": Network(
+        latent_dit, "cdf36357685b7a5dcafc096cff10b4f586805a93a66793724c2a368bb9b0b65d"
     ),
 }
 
@@ -45,11 +86,15 @@ NETWORKS = {
 def load(name: str) -> tuple[nn.Module, dict]:
     """Return a trained network in evaluation mode, and what was written about it.
 
-    "mnist": a UNet(x_t, t, y) -> v for cosine_schedule(1000), y the digit or None, made by
-    `make train-mnist`; its `about["judge"]` holds the guidance_scale that its numbers are for;
-    "bits": a LevelUNet, for the fewest bits per pixel, made by `make train-bits`; `about["bits"]`
-    holds what the test images cost;
-    "judge": the Classifier of digits, made by `make train-judge`.
+    "mnist": a UNet(x_t, t, y) -> v for cosine_schedule(1000), y the digit or None (`make
+    train-mnist`); its `about["judge"]` holds the guidance_scale that its numbers are for;
+    "bits": a LevelUNet, for the fewest bits per pixel (`make train-bits`);
+    "control_edges", "control_thumbnail": a ControlNet(x_t, t, y, control=...) -> v on "mnist", by
+    `controls.edge_map` or `controls.thumbnail` (`make train-control`);
+    "judge": the Classifier of digits (`make train-judge`);
+    "student": an MLP(x, t) -> u for moons, one step to data (`make train-one-step`);
+    "vae": a VAE of digits, with the scale of its latents (`make train-vae`);
+    "latent_unet", "latent_dit": as "mnist", of the VAE's scaled latents (`make train-latent`).
     Raises ValueError for another name, or for a file that is not the one of this version.
     """
     if not isinstance(name, str) or name not in NETWORKS:

@@ -8,12 +8,12 @@ SWITCH = {"": False, "0": False, "false": False, "no": False, "off": False}
 SWITCH |= {"1": True, "true": True, "yes": True, "on": True}
 
 
-def progress_bar(**options) -> tqdm:
-    """Return tqdm's bar for a notebook or a terminal; TQDM_DISABLE=1 hides it.
+def progress_bar(*, hidden: bool = False, **options) -> tqdm:
+    """Return tqdm's bar for a notebook or a terminal; hidden, or TQDM_DISABLE=1, hides it.
 
     tqdm's notebook bar does not read that variable itself.
     """
-    return tqdm(**options, disable=is_on("TQDM_DISABLE"))
+    return tqdm(**options, disable=hidden or is_on("TQDM_DISABLE"))
 
 
 def is_on(variable: str) -> bool:

@@ -81,7 +81,7 @@ def wiener_increments(
     """
     check_kinds(generator=generator)
     check_data("x", x)
-    spans = [end - start for start, end in pairwise(_times(times))]
+    spans = [end - start for start, end in pairwise(checked_times(times))]
     return torch.stack([_increment(x, span, generator) for span in spans])
 
 
@@ -103,7 +103,7 @@ def euler_maruyama(
     check_sde("sde", sde)
     check_kinds(generator=generator)
     check_data("x", x)
-    spans = list(pairwise(_times(times)))
+    spans = list(pairwise(checked_times(times)))
     if increments is not None:
         name = f"{len(spans)} times x"
         check_like("increments", increments, name, x.expand(len(spans), *x.shape))
@@ -135,7 +135,7 @@ def _checked_diffusion(diffusion: Tensor | float, x: Tensor) -> Tensor | float:
     return diffusion
 
 
-def _times(times: Sequence[float] | Tensor) -> list[float]:
+def checked_times(times: Sequence[float] | Tensor) -> list[float]:
     """Return times as floats; refuse fewer than 2, and what neither rises nor falls strictly."""
     given, row = numbers("times", times), []
     if given.ndim == 1 and not given.is_meta and not given.is_complex():

@@ -1,13 +1,17 @@
 """Follow the gradient of a loss over batches, and average the weights on the way."""
 
 import math
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from . import processes
 from .averages import EMA
 from .checks import check_count, require
 from .progress import is_on, progress_bar
@@ -62,33 +66,35 @@ def train(
     clip_norm: float = 1.0,
     ema: EMA | None = None,
     autocast: torch.dtype | None = None,
+    accumulate: int = 1,
     optimizer: torch.optim.Optimizer | None = None,
     rate: Callable[[float], float] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> History:
     """Minimise loss(model, x0) over batches with AdamW, for `steps` or `seconds`, the first met.
 
-    A batch (x0, y) gives loss(model, x0, y). The learning rate is lr * rate(fraction of the run),
-    by default 1e-3 * `warmup_cosine`. A given optimizer keeps its moments and, unless lr is given,
-    each group's own lr, times rate; after the run it has its own again.
-    Gradients are clipped to clip_norm; on_progress(fraction) is called after each step.
-    An interrupt (the stop button), or the end of `batches`, ends the run; the weights so far stay
-    in model and ema. However it ends, model is in evaluation mode, without gradients.
+    A batch (x0, y) gives loss(model, x0, y), a mean over rows. The learning rate is lr * rate(
+    fraction of the run), by default 1e-3 * `warmup_cosine`. A given optimizer keeps its moments
+    and, unless lr is given, each group's own lr, times rate; after the run it has its own again.
+    Gradients are clipped; each step takes the mean over the rows of `accumulate` batches on all
+    processes (`processes.joined`). on_progress(fraction) is called after each step. An interrupt,
+    or the end of `batches`, ends the run; model is then in evaluation mode, without gradients.
     Raises ValueError without a bound, FloatingPointError where the loss is not finite.
     """
     most_steps, most_seconds = _bounds(steps, seconds)
     device = place_of(model)
     check_options(batches, lr, clip_norm, autocast, on_progress)
     optimizer = optimizer_of(model, optimizer, ema)
+    loss, waiting = processes.averaged(model, loss)
     own = [group["lr"] for group in optimizer.param_groups]
     losses, done, interrupted, start = [], 0.0, False, time.monotonic()
     model.train()
     try:
-        with progress_bar(**BAR) as bar:
-            for batch in batches:
+        with progress_bar(hidden=processes.place().rank > 0, **BAR) as bar:
+            for parts in _groups(batches, accumulate, device):
                 share = checked_rate(warmup_cosine if rate is None else rate, done)
                 _set_rates(optimizer, [share * (r if lr is None else lr) for r in own])
-                losses.append(_gradients(model, loss, parts_of(batch, device), autocast))
+                losses.append(_gradients(model, loss, parts, autocast, waiting))
                 _descend(model, optimizer, losses[-1], clip_norm)
                 if ema is not None:
                     ema.update(model)
@@ -121,10 +127,10 @@ def bf16_is_faster(
     modes = [(module, module.training) for module in model.modules()]
     try:
         for autocast in (None, torch.bfloat16):
-            _gradients(model, loss, batch, autocast)  # the first call also prepares
+            _gradient(model, loss, batch, autocast)  # the first call also prepares
             count, start = 0, time.monotonic()
-            while time.monotonic() - start < 0.9:
-                _gradients(model, loss, batch, autocast)
+            while count == 0 or (time.monotonic() - start < 0.9 and not is_short_run()):
+                _gradient(model, loss, batch, autocast)
                 count += 1
             rounds[autocast] = count / (time.monotonic() - start)
     finally:
@@ -140,6 +146,8 @@ def _bounds(steps: int | None, seconds: float | None) -> tuple[float, float]:
     """Return the most steps and the most seconds of a run, infinite where there is no bound."""
     if steps is None and seconds is None:
         raise ValueError("steps or seconds must be given, got neither")
+    timed = seconds is not None and processes.place().world > 1
+    require(not timed, "seconds", "be None where several processes train", seconds)
     if steps is not None:
         check_count("steps", steps)
     above = seconds is None or (isinstance(seconds, int | float) and seconds > 0)
@@ -154,12 +162,30 @@ def _set_rates(optimizer: torch.optim.Optimizer, rates: list) -> None:
         group["lr"] = lr
 
 
-def _gradients(model, loss, batch: list[Tensor], autocast: torch.dtype | None) -> float:
-    """Put the gradients of one batch into the model and return its loss."""
+def _groups(batches: Iterable, accumulate: int, device: torch.device) -> Iterator[list]:
+    """Return lists of the parts of so many batches, on a device; the last may be shorter."""
+    check_count("accumulate", accumulate)
+    rest, most = iter(batches), min(accumulate, sys.maxsize)
+    return iter(lambda: [parts_of(batch, device) for batch in islice(rest, most)], [])
+
+
+def _gradients(model, loss, parts: list[list[Tensor]], autocast, waiting) -> float:
+    """Put the gradients of the mean over all rows into the model, and return that mean loss."""
     model.zero_grad(set_to_none=True)
+    total, left = 0.0, len(parts)
+    for part, weight in zip(parts, processes.weights([len(p[0]) for p in parts]), strict=True):
+        left -= 1
+        with waiting() if left else nullcontext():
+            total += weight * _gradient(model, loss, part, autocast, weight)
+    means = processes.gathered(total)
+    return sum(means) / len(means)
+
+
+def _gradient(model, loss, batch: list[Tensor], autocast, weight: float = 1.0) -> float:
+    """Add the gradients of weight times the loss of a batch to the model's; return the loss."""
     with torch.autocast(batch[0].device.type, dtype=autocast, enabled=autocast is not None):
         value = checked_loss(loss, model, batch)
-    value.backward()
+    (weight * value).backward()
     return value.item()
 
 

@@ -37,7 +37,7 @@ def check_options(
     require(rate, "lr", "be a number of at least 0", lr)
     above = isinstance(clip_norm, int | float) and clip_norm > 0
     require(above, "clip_norm", "be a number above 0", clip_norm)
-    low = autocast is None or autocast in (torch.bfloat16, torch.float16)
+    low = any(autocast is kind for kind in (None, torch.bfloat16, torch.float16))
     require(low, "autocast", "be torch.bfloat16, torch.float16 or None", autocast)
 
 

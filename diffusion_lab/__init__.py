@@ -2,7 +2,10 @@
 
 from .claims import claim
 from .feedback import check, hint
+from .heat import density_map, draw_heat
+from .launching import torchrun
 from .measured import measured
+from .pad import DrawingPad
 from .plotting import (
     BLACK,
     BLUE,
@@ -19,6 +22,8 @@ from .plotting import (
     show,
     show_source,
 )
+from .short_runs import up_to
+from .verdicts import results
 from .widgets import Explorer, choice, slider
 
 __all__ = [
@@ -29,10 +34,13 @@ __all__ = [
     "PINK",
     "RED",
     "SKY",
+    "DrawingPad",
     "Explorer",
     "check",
     "choice",
     "claim",
+    "density_map",
+    "draw_heat",
     "draw_images",
     "draw_pixels",
     "draw_points",
@@ -40,7 +48,10 @@ __all__ = [
     "hint",
     "image_grid",
     "measured",
+    "results",
     "show",
     "show_source",
     "slider",
+    "torchrun",
+    "up_to",
 ]

@@ -4,11 +4,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
 from IPython import get_ipython
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
@@ -121,10 +122,14 @@ def copied(case: tuple) -> tuple:
 
 
 def on(device: torch.device, case: tuple) -> tuple | None:
-    """Return the arguments moved to a device, or None where it does not know their dtype (mps)."""
+    """Return the arguments moved to a device, or None where it does not know their dtype (mps).
+
+    A network among them is copied: so it stays where it was for the next device.
+    """
     if device.type == "mps" and any(x.dtype == torch.float64 for x in tensors(case)):
         return None
-    return mapped(lambda x: x.detach().to(device).requires_grad_(x.requires_grad), case)
+    moved = mapped(lambda x: x.detach().to(device).requires_grad_(x.requires_grad), case)
+    return tuple(deepcopy(x).to(device) if isinstance(x, nn.Module) else x for x in moved)
 
 
 def gradients(function: Callable, case: tuple) -> list[Tensor | None]:

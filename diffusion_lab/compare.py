@@ -90,7 +90,10 @@ def _difference_of_numbers(a: Tensor, b: Tensor, tolerance: Tolerance, whole: bo
         return "The result holds NaN or infinity."
     worst = (a - b).abs().masked_fill(_same(a, b), 0).argmax()
     mine, right = _apart(a.flatten()[worst].item(), b.flatten()[worst].item())
-    text = f"A number should be {right}, yours is {mine}."
+    place = ", ".join(str(i.item()) for i in torch.unravel_index(worst, b.shape))
+    text = (
+        f"A number should be {right}, yours is {mine}{f', at [{place}]' if b.numel() > 1 else ''}."
+    )
     factor = ((a * b).sum() / (b * b).sum()).item()
     if b.numel() > 1 and factor not in (0, 1) and excess(a, factor * b, tolerance, whole) <= 1:
         text += f" Yours are all {_apart(factor, 1)[0]} times what they should be."

@@ -16,6 +16,7 @@ from .calling import Stopped, call, copied, gradients, mapped, no_default_device
 from .compare import TYPED_RTOL, Tolerance, difference, misplaced, rtol_of
 from .exercises import Exercise, find
 from .plotting import say
+from .verdicts import note
 
 NOT_ATTEMPTED = (
     "○ Not attempted yet: your answer is None. Write your lines in the cell above "
@@ -27,6 +28,7 @@ DETACHED = (
     "The numbers are right, but no gradient can flow through your function: leave out .detach(), "
     ".item() and no_grad(), and give autograd.grad create_graph=True."
 )
+SHOWN = 6  # numbers of a tensor that a sentence can hold
 _shown: Counter[str] = Counter()
 
 
@@ -37,14 +39,16 @@ def check(name: str, answer: Callable | float | Tensor | None) -> None:
     Raises ValueError for an exercise that does not exist.
     """
     fresh = torch.Generator().manual_seed(secrets.randbits(63))
-    say(verdict(find(name), answer, fresh))
+    said = verdict(find(name), answer, fresh)
+    note(name, said)
+    say(said)
 
 
 def hint(name: str) -> None:
     """Show one more hint for exercise "NN.k" each time it is called."""
     hints = find(name).hints
     if _shown[name] == len(hints):
-        say("○ No more hints: the solution is folded under the exercise.")
+        say("○ No more hints: the solution is folded below the check.")
         return
     _shown[name] += 1
     say(f"○ Hint {_shown[name]} of {len(hints)}: {hints[_shown[name] - 1]}")
@@ -78,8 +82,11 @@ def _judge(exercise: Exercise, answer: Callable, cases: list[tuple]) -> str:
 
 
 def _problem(exercise: Exercise, answer: Callable, cases: list[tuple]) -> str:
-    """Return the verdict on a function that is not right in all of these cases, or nothing."""
-    results, problem = [], ""
+    """Return the verdict on a function that is not right in all of these cases, or nothing.
+
+    Unless a mistake is recognised, it shows the failing case with the fewest numbers.
+    """
+    results, problems = [], []
     for case in cases:
         mine, wanted = copied(case), exercise.truth(*copied(case))
         state, given = torch.get_rng_state(), call(answer, mine)
@@ -90,11 +97,16 @@ def _problem(exercise: Exercise, answer: Callable, cases: list[tuple]) -> str:
         if _changed(case, mine) or (isinstance(given, Stopped) and "in-place" in given.sentence):
             return f"✗ Not yet. {IN_PLACE}"
         if not torch.equal(state, torch.get_rng_state()):
-            return f"✗ Not yet. {RANDOM}"
+            return f"✗ Not yet. {exercise.draws or RANDOM}"
         results.append(given)
         said = difference(given, wanted, _tolerance(exercise, case)) or misplaced(given, wanted)
-        problem = problem or (said and said + _description(exercise.truth, case))
-    return problem and f"✗ Not yet. {_named(exercise, cases, results) or problem}"
+        if said:
+            size = sum(x.numel() for x in tensors(case))
+            problems.append((size, said + _description(exercise.truth, case)))
+    if not problems:
+        return ""
+    _, smallest = min(problems, key=lambda found: found[0])
+    return f"✗ Not yet. {_named(exercise, cases, results) or smallest}"
 
 
 def _judge_number(exercise: Exercise, answer: object) -> str:
@@ -146,13 +158,20 @@ def _loses_gradient(truth: Callable, answer: Callable, case: tuple) -> bool:
     return any(missing) if marked else any(needed) and all(g is None for g in given)
 
 
+def _written(value: list | float) -> str:
+    """Return a number, or lists of numbers, with four digits."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _description(truth: Callable, case: tuple) -> str:
-    """Return the arguments in words: numbers by value, tensors by shape."""
+    """Return the arguments in words: numbers and small tensors by value, others by shape."""
     parts = []
     for name, value in zip(inspect.signature(truth).parameters, case, strict=False):
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and value.numel() > SHOWN:
             parts.append(f"{name} of shape {tuple(value.shape)}")
-        elif isinstance(value, int | float):
-            parts.append(f"{name} = {value if isinstance(value, int) else f'{value:.4g}'}")
+        elif isinstance(value, Tensor | int | float):
+            parts.append(f"{name} = {_written(value.tolist() if tensors(value) else value)}")
     devices = {str(x.device) for x in tensors(case)} - {"cpu"}
     return f" This was with {', '.join(parts + sorted(devices))}." if parts else ""

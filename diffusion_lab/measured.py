@@ -9,7 +9,9 @@ TABLES = Path(__file__).parent / "tables"
 def measured(name: str) -> list[dict[str, str | float]]:
     """Return the rows of a table, each by its columns; what reads as a number is a float.
 
-    "solvers": quality against calls of the network, by `python benchmarks/solvers.py`.
+    "solvers": quality against calls of the network, by `python benchmarks/solvers.py`; "guidance":
+    accuracy and variety against the scale of guidance, by `python benchmarks/guidance.py`;
+    "latent": cost and quality of diffusion in latents, by `python benchmarks/latent.py`.
     Raises ValueError for another name.
     """
     names = sorted(path.stem for path in TABLES.glob("*.csv"))

@@ -2,7 +2,7 @@
 
 A source is a Python file in jupytext's percent format. An exercise is a code cell with the lines
 `# STARTER` and `# SOLUTION`: the learner gets what stands between them; what stands after the
-second is folded under the cell. A lesson whose source has not changed is not built again.
+second is folded below the next lab.check. A lesson whose source has not changed is not built again.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
-FOLDED = "<details><summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>"
+FOLDED = "<details><summary>Solution{}</summary>\n\n```python\n{}\n```\n\n</details>"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -50,15 +50,18 @@ def is_current(source: Path) -> bool:
 def lesson(source: Path, *, solved: bool = False) -> NotebookNode:
     """Return the lesson, not yet executed: with the starters, or solved with the solutions."""
     nb = jupytext.reads(source.read_text("utf-8"), fmt="py:percent")
-    cells = []
+    cells, folded = [], []
     for cell in nb.cells:
+        cells.append(cell)
         if cell.cell_type == "code" and "# SOLUTION\n" in cell.source:
             before, solution = cell.source.split("# SOLUTION\n")
             given, starter = before.split("# STARTER\n")
             cell.source = given + (solution if solved else starter).strip()
-            cells += [cell, new_markdown_cell(FOLDED.format(solution.strip()))]
-        else:
-            cells.append(cell)
+            what = ": the name" if solution.startswith("diagnosis = ") else ""
+            folded.append(new_markdown_cell(FOLDED.format(what, solution.strip())))
+        elif "lab.check(" in cell.source and cell.cell_type == "code":
+            cells += folded
+            folded = []
     for i, cell in enumerate(cells):
         cell.id = f"{source.stem}-{i:03d}"
     nb.cells = cells

@@ -18,7 +18,8 @@ SOURCES = ["pyproject.toml", "README.md", "LICENSE", "diffusion_core", "diffusio
 
 BEFORE = """
 import importlib, importlib.util, pkgutil, sys
-for name in ["matplotlib", "ipywidgets", "jupyterlab", "IPython", "isal", "diffusers", "pytest"]:
+lab = ["matplotlib", "ipywidgets", "anywidget", "jupyterlab", "IPython", "isal"]
+for name in [*lab, "diffusers", "pytest"]:
     assert importlib.util.find_spec(name) is None, f"{name} is installed"
 """
 AFTER = """

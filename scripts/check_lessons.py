@@ -3,6 +3,8 @@ claim of quality must hold (DIFFUSION_CLAIMS=strict).
 
 --offline  strict nbval with no network, no cache and no DIFFUSION_DATA, training cut short
 --solved   with the solutions put in, training cut short: every exercise must answer "Right"
+--devices  the same under torch.set_default_device("cpu") and a mode that refuses every tensor
+           which the package makes without naming its device
 """
 
 import argparse
@@ -18,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import build_notebooks as build
+from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parent.parent
 NBVAL = [
@@ -26,6 +29,7 @@ NBVAL = [
     "--nbval-cell-timeout=3600",
     f"--nbval-sanitize-with={ROOT / 'tests' / 'nbval_sanitize.cfg'}",
 ]
+NAMED = "from devices_named import begin\n\nbegin()"  # the first cell, with --devices
 CLOSED = "http://127.0.0.1:9"  # nothing answers there
 
 
@@ -57,9 +61,10 @@ def check(lesson: Path, env: dict[str, str]) -> str:
     return "passed" if done.returncode == 0 else "FAILED"
 
 
-def check_solved(lesson: Path, env: dict[str, str]) -> str:
-    """Run one lesson with its solutions; return the verdict."""
+def check_solved(lesson: Path, env: dict[str, str], *, first: str = "") -> str:
+    """Run one lesson with its solutions, after a first cell of code; return the verdict."""
     nb = build.lesson(build.NOTEBOOKS / "src" / f"{lesson.stem}.py", solved=True)
+    nb.cells.insert(0, new_code_cell(first))
     build.execute(nb, env)
     answers = [
         output["data"]["text/plain"]
@@ -88,6 +93,7 @@ def main() -> int:
     parser.add_argument("lessons", nargs="*", type=Path)
     parser.add_argument("--offline", action="store_true")
     parser.add_argument("--solved", action="store_true")
+    parser.add_argument("--devices", action="store_true")
     options = parser.parse_args()
     lessons = [path.resolve() for path in options.lessons]
     lessons = lessons or sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -104,6 +110,10 @@ def main() -> int:
             env = offline(cache)
         elif options.solved:
             run, env = check_solved, {**os.environ, "DIFFUSION_SHORT_RUN": "1"}
+        elif options.devices:
+            paths = [str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")]
+            env = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "DIFFUSION_SHORT_RUN": "1"}
+            run, env = partial(check_solved, first=NAMED), {**os.environ, **env}
         run = partial(run, env={**env, **shared})
         largest_first = sorted(lessons, key=lambda path: -path.stat().st_size)
         results = sorted(pool.map(partial(timed, run), largest_first), key=lambda row: row[1])

@@ -2,27 +2,45 @@
 
 After each epoch the whole state is written to a file. An interrupted run goes on from there, on a
 CPU to the bit as if it had not been interrupted: an epoch's random numbers depend on its number
-alone.
+alone, and on the rank where several processes train (train_parallel.py). Then each takes its rows
+of the same batches, has noise of its own, and the first alone prints, asks and writes.
 """
 
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 import diffusion_core as dc
-from diffusion_core import checkpoints, data, pretrained
+from diffusion_core import checkpoints, data, pretrained, processes
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def options_of(description: str, name: str, **defaults) -> argparse.ArgumentParser:
+class Watch(NamedTuple):
+    """What is asked of the averaged network after each epoch, and the answers so far."""
+
+    ask: Callable[[torch.nn.Module], object]  # answers what JSON can hold, by its own generator
+    answers: list
+
+
+def choice_of(option: str, choices, default: str) -> tuple[argparse.ArgumentParser, str]:
+    """Return what was chosen by one option, on which others rest, after a parent for the rest."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option, choices=choices, default=default)
+    return parser, getattr(parser.parse_known_args()[0], option.removeprefix("--"))
+
+
+def options_of(
+    description: str, name: str, *parents: argparse.ArgumentParser, **defaults
+) -> argparse.ArgumentParser:
     """Return the options of a training run whose network is called `name`."""
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser = argparse.ArgumentParser(description=description.splitlines()[0], parents=parents)
     parser.add_argument("--epochs", type=int, default=defaults["epochs"])
     parser.add_argument("--batch", type=int, default=defaults["batch"])
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -34,35 +52,35 @@ def options_of(description: str, name: str, **defaults) -> argparse.ArgumentPars
 
 
 def run_epochs(
-    options: argparse.Namespace, model: torch.nn.Module, loss: Callable, images: tuple
+    options: argparse.Namespace,
+    model: torch.nn.Module,
+    loss: Callable,
+    images: tuple,
+    watch: Watch | None = None,
+    *,
+    parts: int = 1,
 ) -> torch.nn.Module:
     """Run, or go on with, all epochs over images (x0, y); return the averaged network.
 
-    loss(model, x0, y, generator=rng) is the loss of a batch.
+    loss(model, x0, y, generator=rng) is the loss of a batch. The answers of watch are stored with
+    the state, and filled in again from there. An epoch sees one in `parts` of the images, drawn
+    anew: so the state is written more often.
     """
-    x0, y = images
-    device = dc.default_device()
+    me, device = processes.place(), dc.default_device()
     model = model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, fused=True)
     ema = dc.EMA(model, decay=options.ema)
-    options.state.parent.mkdir(parents=True, exist_ok=True)
-    if options.state.exists():
-        so_far = checkpoints.load_run(options.state, model, ema, optimizer)
-        print(f"going on after epoch {so_far['epochs']}")
-    else:
-        trial = partial(loss, generator=torch.Generator().manual_seed(0))
-        batch = [part[: options.batch].to(device) for part in images]
-        so_far = {"epochs": 0, "bf16": dc.bf16_is_faster(model, trial, batch)}
-    steps, rows_of_x0 = len(x0) // options.batch, torch.arange(len(x0))
+    so_far = _begun(options, (model, ema, optimizer), loss, images)
+    if watch is not None:
+        watch.answers[:] = so_far.get("answers", [])
+    steps = len(images[0]) // (options.batch * parts)
     for epoch in range(so_far["epochs"], options.epochs):
-        rng = torch.Generator().manual_seed(epoch)
+        order = torch.Generator().manual_seed(epoch)
+        noise = processes.own_generator(epoch) if me.rank else order
         history = dc.train(
             model,
-            partial(loss, generator=rng),
-            (
-                (x0[rows], y[rows])
-                for rows in data.minibatches(rows_of_x0, options.batch, generator=rng)
-            ),
+            partial(loss, generator=noise),
+            _batches(images, options.batch, order),
             steps=steps,
             ema=ema,
             autocast=torch.bfloat16 if so_far["bf16"] else None,
@@ -71,11 +89,45 @@ def run_epochs(
         )
         if history.interrupted:
             sys.exit(f"Interrupted in epoch {epoch + 1}: run the same command to go on.")
-        mean, speed = sum(history.losses) / steps, steps * options.batch / history.seconds
-        print(f"epoch {epoch + 1}: loss {mean:.4f}, {speed:.0f} images/s", flush=True)
         so_far["epochs"] = epoch + 1
-        checkpoints.save_run(options.state, model, ema, optimizer, **so_far)
+        if me.rank == 0:
+            mean, speed = sum(history.losses) / steps, steps * options.batch / history.seconds
+            print(f"epoch {epoch + 1}: loss {mean:.4f}, {speed:.0f} images/s", flush=True)
+            _asked(watch, ema.model, so_far)
+            checkpoints.save_run(options.state, model, ema, optimizer, **so_far)
+        processes.gathered(0.0)  # nobody goes on before the file is whole
+    if me.rank:
+        sys.exit()  # the first goes on alone
     return ema.model
+
+
+def _begun(options: argparse.Namespace, run: tuple, loss: Callable, images: tuple) -> dict:
+    """Return what is known so far: that of the stored state, which is loaded, or of a new run."""
+    model, ema, optimizer = run
+    options.state.parent.mkdir(parents=True, exist_ok=True)
+    if options.state.exists():
+        so_far = checkpoints.load_run(options.state, model, ema, optimizer)
+        print(f"going on after epoch {so_far['epochs']}")
+        return so_far
+    trial = partial(loss, generator=torch.Generator().manual_seed(0))
+    device = next(model.parameters()).device
+    faster = dc.bf16_is_faster(model, trial, [part[: options.batch].to(device) for part in images])
+    return {"epochs": 0, "bf16": bool(processes.gathered(faster)[0])}
+
+
+def _batches(images: tuple, size: int, order: torch.Generator) -> Iterator[list[torch.Tensor]]:
+    """Yield this process's rows of shuffled batches (x0, y), size rows on all processes."""
+    for rows in data.minibatches(torch.arange(len(images[0])), size, generator=order):
+        mine = processes.share(rows)
+        yield [part[mine] for part in images]
+
+
+def _asked(watch: Watch | None, model: torch.nn.Module, so_far: dict) -> None:
+    """Ask the averaged network, print its answer, and keep it with what is known so far."""
+    if watch is not None:
+        watch.answers.append(watch.ask(model))
+        so_far["answers"] = watch.answers
+        print(f"epoch {so_far['epochs']}: {watch.answers[-1]}", flush=True)
 
 
 def about(options: argparse.Namespace, **more) -> dict:
@@ -83,6 +135,7 @@ def about(options: argparse.Namespace, **more) -> dict:
     return {
         "command": shlex.join(["python", *sys.argv]),
         "device": str(dc.default_device()),
+        "processes": processes.place().world,
         "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
         "epochs": options.epochs,
         **more,

@@ -5,11 +5,27 @@ import torch
 
 import diffusion_core as dc
 
+GPU = dc.available_devices()[0]
 
-@pytest.fixture(params=dc.available_devices(), ids=str)
+
+def pytest_collection_modifyitems(items):
+    """What a GPU must prove comes first, where there is one."""
+    if GPU.type != "cpu":
+        items.sort(key=lambda item: item.get_closest_marker("gpu") is None)
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    """The GPU of this machine: a test that asks for it is skipped where there is none."""
+    if GPU.type == "cpu":
+        pytest.skip("no GPU here")
+    return GPU
+
+
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
 def device(request) -> torch.device:
-    """Every device of this machine in turn: a test that asks for it runs on all of them."""
-    return request.param
+    """The CPU, then the GPU: a test that asks for it runs on both, if both are there."""
+    return torch.device("cpu") if request.param == "cpu" else request.getfixturevalue("gpu")
 
 
 @pytest.fixture

@@ -5,41 +5,35 @@ of a factory from the package's files, and a default device of "meta", where no 
 seen, stands for the learner's torch.set_default_device("cuda").
 """
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
+from devices_named import PACKAGE, DevicesNamed
 from oracles import normal, seeded
-from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
 import diffusion_core as dc
 from diffusion_core import nets
 
-PACKAGE = str(Path(dc.__file__).parent)
-FACTORIES = {
-    getattr(torch, name)
-    for name in "arange as_tensor empty eye full linspace logspace normal ones rand randint randn "
-    "randperm scalar_tensor tensor tril_indices triu_indices zeros".split()
-}
-
-
-class DevicesNamed(TorchFunctionMode):
-    """Raise where a file of the package makes a tensor without device=."""
-
-    def __torch_function__(self, function, types, arguments=(), options=None):
-        caller = sys._getframe(1).f_code.co_filename
-        if function in FACTORIES and caller.startswith(PACKAGE):
-            of_tensor = function is torch.as_tensor and isinstance(arguments[0], torch.Tensor)
-            named = "device" in (options or {}) or of_tensor
-            assert named, f"{function.__name__} without device= in {caller}"
-        return function(*arguments, **(options or {}))
-
 
 def model(x_t, t, y=None):
     return (0.1 * x_t).sin() if y is None else x_t * 0.2
+
+
+class Elementwise:
+    """A VAE of no products, which autocast would make in another type: a network's own affair."""
+
+    log_decoder_var = torch.tensor(-1.0, dtype=torch.float32, device="cpu")
+    decode = staticmethod(torch.sin)
+
+    @staticmethod
+    def encode(x):
+        return 0.5 * x, x.cos() - 1
+
+
+def decay(x, time):
+    return (0.1 * x).sin()
 
 
 def last(step, schedule, x, **options):
@@ -62,7 +56,14 @@ def calls() -> dict[str, Callable]:
     sde = dc.vp_sde()
     flow = dc.probability_flow(sde, dc.mixture_score(sde, q))
 
+    straight = dc.straight_flow(dc.mixture_velocity(q))
     full = dc.condition(q, lambda x0: x0[:, :1], y[0, :1], 0.1)
+
+    rows = normal_cpu(8, 3) * torch.tensor([3, 2, 1], device="cpu")
+    linear, pca = nets.LinearVAE(2, 1), dc.probabilistic_pca(rows, 2)
+    images = normal_cpu(3, 1, 28, 28).clamp(-1, 1)
+    vae = nets.VAE(2, (8, 8, 8))
+    dc.measure_latent_scale(vae, images, generator=seeded())
 
     def log_p(x_t, t):
         return -x_t.square().sum(1)
@@ -97,6 +98,31 @@ def calls() -> dict[str, Callable]:
         "eps_from_score": lambda: dc.eps_from_score(s, x, t),
         "eps_model_from_v": lambda: dc.eps_model_from_v(s, model)(x, t),
         "eps_model_from_x0": lambda: dc.eps_model_from_x0(s, model)(x, t),
+        "velocity_target": lambda: dc.velocity_target(x, y),
+        "x0_from_velocity": lambda: dc.x0_from_velocity(s, x, y, t),
+        "eps_from_velocity": lambda: dc.eps_from_velocity(s, x, y, t),
+        "eps_model_from_velocity": lambda: dc.eps_model_from_velocity(s, decay)(x, t),
+        "eps_model_from_velocity, one t": lambda: dc.eps_model_from_velocity(s, decay)(x, 3),
+        "straight_path": lambda: dc.straight_path(x, y, 0.3),
+        "straight_path, times": lambda: dc.straight_path(x, y, s.betas[t]),
+        "uniform_time": lambda: dc.uniform_time(x, seeded()),
+        "logit_normal_time": lambda: dc.logit_normal_time(x, seeded()),
+        "flow_loss": lambda: dc.flow_loss(decay, x, generator=seeded()),
+        "mixture_velocity": lambda: dc.mixture_velocity(q)(x, s.betas[t]),
+        "velocity_model_from_steps": lambda: dc.velocity_model_from_steps(model)(x, 0.3),
+        "straight_flow": lambda: tuple(dc.euler_maruyama(straight, x, [1.0, 0.5])),
+        "heun_flow": lambda: tuple(
+            dc.euler_maruyama(dc.heun_flow(straight, [1.0, 0.5]), x, [1.0, 0.5])
+        ),
+        "straight_times": lambda: dc.straight_times(s),
+        "straight_schedule": lambda: dc.straight_schedule([0.99, 0.1]).betas,
+        "optimal_pairing": lambda: dc.optimal_pairing(x, y, labels),
+        "reflow_pairs": lambda: dc.reflow_pairs(straight, x, tolerance=1e-2),
+        "straightness_defect": lambda: dc.straightness_defect(straight, x, tolerance=1e-2),
+        "consistency_model": lambda: dc.consistency_model(s, model)(x, t),
+        "consistency_loss": lambda: dc.consistency_loss(
+            s, model, x, eps_model=model, generator=seeded()
+        ),
         "standard_normal": lambda: dc.standard_normal(x, seeded()),
         "Gaussian.sample": lambda: p.sample(generator=seeded()),
         "Gaussian.log_prob": lambda: p.log_prob(y),
@@ -125,6 +151,7 @@ def calls() -> dict[str, Callable]:
         ),
         "importance": lambda: dc.importance(terms),
         "bits_per_dim": lambda: dc.bits_per_dim(terms.prior, 2),
+        "bits_per_dim, a number": lambda: dc.bits_per_dim(3.0, 2),
         "log_ratio": lambda: dc.log_ratio(s, model, states, **gaussian),
         "log_ratio_telescoped": lambda: dc.log_ratio_telescoped(s, model, states, **gaussian),
         "eps_weights": lambda: dc.eps_weights(s),
@@ -136,6 +163,23 @@ def calls() -> dict[str, Callable]:
         "bound_loss": lambda: dc.bound_loss(
             s, posterior, x.sign().view(4, 1, 1, 2), generator=seeded()
         ),
+        "vae_terms": lambda: detached(dc.vae_terms(Elementwise, x, generator=seeded())),
+        "vae_loss": lambda: dc.vae_loss(Elementwise, x, generator=seeded()).detach(),
+        "weighted_vae_loss": lambda: dc.weighted_vae_loss(
+            Elementwise, x, 0.5, 1.0, generator=seeded()
+        ).detach(),
+        "decoder_var_of": lambda: dc.decoder_var_of(0.5, 1.0),
+        "active_units": lambda: dc.active_units(Elementwise, x),
+        "measure_latent_scale": lambda: dc.measure_latent_scale(vae, images, generator=seeded()),
+        "to_latents": lambda: dc.to_latents(vae, images, generator=seeded()),
+        "from_latents": lambda: dc.from_latents(vae, normal_cpu(3, 2, 4, 4)),
+        "second_moments": lambda: dc.second_moments(x),
+        "scaled_schedule": lambda: dc.scaled_schedule(s, 2.0).betas,
+        "probabilistic_pca": lambda: dc.probabilistic_pca(rows, 2),
+        "PPCA.log_prob": lambda: pca.log_prob(rows.double()),
+        "optimal_linear_vae": lambda: dc.optimal_linear_vae(pca).encoder.weight.detach(),
+        "exact_vae_terms": lambda: detached(dc.exact_vae_terms(linear, x)),
+        "pca_kl": lambda: dc.pca_kl(rows, 2, 0.5),
         "exact_trace": lambda: dc.exact_trace(q.score, y),
         "hutchinson_trace": lambda: dc.hutchinson_trace(q.score, y, x),
         "rademacher": lambda: dc.rademacher(x, seeded()),
@@ -206,6 +250,10 @@ def calls() -> dict[str, Callable]:
     }
 
 
+def detached(parts: tuple) -> tuple:
+    return tuple(part.detach() for part in parts)
+
+
 def normal_cpu(*shape, seed=1):
     return torch.randn(shape, generator=seeded(seed), dtype=torch.float32, device="cpu")
 
@@ -216,7 +264,7 @@ NOT_HERE = {  # of training, devices and types: nothing that makes a tensor from
     "EMA", "ElboEstimate", "ElboTerms", "History", "PriorGapWarning", "Step", "available_devices",
     "bf16_is_faster", "default_device", "even_taus", "is_short_run", "sample_chain", "train",
     "warmup_cosine", "Gaussian", "Mixture", "LogLikelihood", "SDE", "Solved", "vp_sde",
-    "ProbeVariances", "Traced",
+    "ProbeVariances", "Traced", "CONVENTIONS", "Convention", "Pairs", "PPCA", "VaeTerms",
 }  # fmt: skip
 NEEDS_AUTOGRAD = {"log_likelihood", "log_likelihood, probes"}  # inference mode has none
 NEEDS_AUTOGRAD |= {"classifier_guided", "measurement_guided", "shifted"}

@@ -63,7 +63,7 @@ def tilted(scale: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("scale", [0, 0.5, 1, 2, 3])
-def test_48_the_tilted_density_by_adaptive_quadrature(scale):
+def test_row_48_the_tilted_density_by_adaptive_quadrature(scale):
     def value(x):
         joint = [0.5 * math.exp(-2 * (x - m) ** 2) for m in (-1, 1)]
         return sum(joint) * (joint[1] / sum(joint)) ** scale
@@ -73,7 +73,7 @@ def test_48_the_tilted_density_by_adaptive_quadrature(scale):
     assert_close(tilted(scale)[::200], expected, rtol=1e-8, atol=1e-12)
 
 
-def test_48_it_is_the_data_at_0_and_the_class_at_1():
+def test_row_48_it_is_the_data_at_0_and_the_class_at_1():
     for scale, of in ((0, TWO), (1, dc.of_class(TWO, LABELS[:2], 1))):
         assert_close(tilted(scale), of.log_prob(GRID[:, None]).exp(), rtol=1e-10, atol=1e-12)
 
@@ -109,7 +109,7 @@ def drawn(scale: float, ode: bool) -> torch.Tensor:
 
 @pytest.mark.parametrize("ode", [True, False], ids=["ode", "ancestral"])
 @pytest.mark.parametrize("scale", [0, 0.5, 1, 2, 3])
-def test_48_trap_B46_guidance_draws_the_tilted_density_at_0_and_1_only(scale, ode):
+def test_row_48_trap_B46_guidance_draws_the_tilted_density_at_0_and_1_only(scale, ode):
     """Measured: ode 0.01, 0.17, 0.01, 0.31, 0.51; ancestral 0.02, 0.13, 0.02, 0.14, 0.20."""
     distance = kolmogorov(drawn(scale, ode), tilted(scale))
     assert distance < 0.04 if scale in (0, 1) else distance > 0.1, distance

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import other_defaults
+from PIL import Image
 from sklearn.datasets import load_digits
 from test_download import mirror, names, send, status
 from torch.testing import assert_close
@@ -397,3 +398,76 @@ def test_images_ask_neither_the_default_device_nor_dtype():
     with other_defaults():
         found = every()
     assert_close(found, expected, rtol=0, atol=0)
+
+
+# A folder of pictures
+
+
+LEVELS = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28)
+
+
+def saved(place, name, pixels=LEVELS, **how):
+    Image.fromarray(pixels).save(place / name, **how)
+
+
+def test_a_folder_is_read_in_the_order_of_its_names_and_by_every_way_of_writing_grey(tmp_path):
+    colours = np.stack([LEVELS] * 3, 2)
+    opaque = np.full_like(LEVELS, 255)[..., None]
+    saved(tmp_path, "b.png", 255 - LEVELS)
+    saved(tmp_path, "a.PNG")
+    saved(tmp_path, "c.png", colours)
+    saved(tmp_path, "d.png", np.concatenate([colours, opaque], 2))
+    saved(tmp_path, "e.png", LEVELS > 128)  # one bit a pixel
+    saved(tmp_path, "f.jpg", np.full_like(LEVELS, 70), quality=95)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    found = data.folder(tmp_path)
+    assert found.dtype == torch.uint8 and found.shape == (6, 28, 28)
+    for picture in (found[0], found[2], found[3], 255 - found[1]):
+        np.testing.assert_array_equal(picture, LEVELS)
+    np.testing.assert_array_equal(found[4], 255 * (LEVELS > 128))
+    assert (found[5] == 70).all()
+    assert data.to_signed(data.folder(str(tmp_path))).shape == (6, 1, 28, 28)
+
+
+WIDE = np.zeros((28, 30), dtype=np.uint8)
+RED = np.stack([LEVELS, LEVELS, 255 - LEVELS], 2)
+CLEAR = np.stack([LEVELS] * 3 + [np.full_like(LEVELS, 254)], 2)
+
+
+@pytest.mark.parametrize(
+    "pixels, said",
+    [
+        (WIDE, "which is 30 x 28"),
+        (RED, "which is not grey"),
+        (CLEAR, "which is not grey"),
+        (LEVELS.astype(np.uint16) * 256, "which is not grey"),
+    ],
+    ids=["size", "colour", "transparent", "16 bits"],
+)
+def test_a_picture_that_does_not_fit_is_refused_by_its_name(tmp_path, pixels, said):
+    saved(tmp_path, "a.png")
+    saved(tmp_path, "odd one.png", pixels)
+    with pytest.raises(ValueError, match=f"^path must hold .*'odd one.png', {said}"):
+        data.folder(tmp_path)
+
+
+def test_a_file_that_is_no_picture_is_refused_by_its_name(tmp_path):
+    saved(tmp_path, "whole.png")
+    raw = (tmp_path / "whole.png").read_bytes()
+    for name, part in (("cut.png", raw[: len(raw) // 2]), ("text.jpg", b"hello"), ("no.png", b"")):
+        (tmp_path / name).write_bytes(part)
+        with pytest.raises(ValueError, match=f"^path must .*'{name}', which cannot be read"):
+            data.folder(tmp_path)
+        (tmp_path / name).unlink()
+    (tmp_path / "not a file.png").mkdir()
+    with pytest.raises(ValueError, match=r"'not a file\.png', which cannot be read"):
+        data.folder(tmp_path)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="path must be a folder with pictures"):
+        data.folder(tmp_path)
+    with pytest.raises(ValueError, match="path must be a folder that is there"):
+        data.folder(tmp_path / "none")
+    with pytest.raises(TypeError, match="path must be that of a folder, got None"):
+        data.folder(None)

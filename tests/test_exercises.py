@@ -199,10 +199,10 @@ ANSWERS = {
     "named": (TOY, lambda x, t: x * t + double(x, t), "✗ Not yet. Three times."),
     "a number": (TOY, lambda x, t: x + 7, "A number should be"),
     "all by one factor": (TOY, lambda x, t: -double(x, t), "Yours are all -1 times"),
-    "where": (TOY, lambda x, t: x + 7, "with x of shape (3, 2), t = 1."),
-    "shape": (TOY, lambda x, t: double(x, t)[:1], "should have shape (3, 2), yours (1, 2)"),
+    "where": (TOY, lambda x, t: x + 7, "This was with x = [["),
+    "shape": (TOY, lambda x, t: double(x, t)[:1], "should have shape (2, 2), yours (1, 2)"),
     "a string": (TOY, lambda x, t: "2x", "should be a Tensor, yours is a str"),
-    "complex": (TOY, lambda x, t: 1j * x, "yours is a Tensor of torch.complex64."),
+    "complex": (TOY, lambda x, t: 1j * x, "yours is a Tensor of torch.complex128."),
     "a tuple": (TOY, lambda x, t: (x, x), "yours is a tuple of 2"),
     "none later": (TOY, only_at_first, "is a `return` missing?"),
     "not a function": (TOY, 3.0, "should be a function, yours is a float"),
@@ -345,6 +345,12 @@ def test_an_answer_is_checked_on_every_device(device):
     assert "✗" in feedback.verdict(TOY, only_elsewhere, torch.Generator())
 
 
+def test_a_network_goes_where_the_tensors_go_and_stays_where_it_was():
+    layer = torch.nn.Linear(2, 3)
+    x, moved = calling.on(torch.device("meta"), (torch.ones(2), layer))
+    assert x.is_meta and moved.weight.is_meta and not layer.weight.is_meta
+
+
 def test_float64_does_not_go_to_mps():
     single, double = torch.ones(1), torch.ones(1, dtype=torch.float64)
     assert calling.on(torch.device("mps"), (single, [double])) is None
@@ -380,7 +386,7 @@ def test_a_verdict_is_escaped(shown):
 def test_hints_come_one_at_a_time_and_end(shown):
     for _ in range(4):
         lab.hint("00.1")
-    end = "○ No more hints: the solution is folded under the exercise."
+    end = "○ No more hints: the solution is folded below the check."
     texts = [data["text/plain"] for data in shown]
     assert texts == ["○ Hint 1 of 2: Vague.", "○ Hint 2 of 2: Plain.", end, end]
 

@@ -129,14 +129,14 @@ Y6 = torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 @pytest.mark.parametrize("t", [1, 20, 50])
-def test_45_trap_B47_at_scale_1_the_classifier_makes_the_eps_model_of_the_class(t):
+def test_row_45_trap_B47_at_scale_1_the_classifier_makes_the_eps_model_of_the_class(t):
     x = normal(6, 2)
     guided = dc.classifier_guided(SCHEDULE, WHOLE, dc.label_log_prob(CLASSIFIER, Y6))
     assert_close(guided(x, t), model(x, torch.full((6,), t), Y6), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [0, 0.5, 3.0])
-def test_45_classifier_guidance_is_classifier_free_guidance_where_both_are_exact(scale):
+def test_row_45_classifier_guidance_is_classifier_free_guidance_where_both_are_exact(scale):
     x, t = normal(6, 2), torch.tensor([1, 7, 20, 33, 49, 50])
     log_p = dc.label_log_prob(CLASSIFIER, Y6)
     by_gradient = dc.classifier_guided(SCHEDULE, WHOLE, log_p, guidance_scale=scale)(x, t)
@@ -175,7 +175,7 @@ def test_the_guided_model_keeps_gradients_where_they_are_asked_for():
 
 
 @pytest.mark.parametrize("strength", [-1, -0.25, 0, 0.5, 4])
-def test_47_trap_B45_the_form_with_1_plus_w_and_the_form_with_s_are_one(strength):
+def test_row_47_trap_B45_the_form_with_1_plus_w_and_the_form_with_s_are_one(strength):
     x, t = normal(6, 2), torch.full((6,), 20)
     paper = (1 + strength) * model(x, t, Y6) - strength * model(x, t)
     scale = dc.scale_from_strength(strength)

@@ -219,6 +219,25 @@ def test_a_short_run_checks_no_claim(arguments, strict, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith(" [not checked: short run]\n")
 
 
+@pytest.mark.parametrize(
+    "number, options, short",
+    [(1, {}, 1), (49, {}, 1), (300, {}, 6), (25, {"least": 2}, 2), (300, {"least": 2}, 6)],
+)
+def test_up_to_is_the_number_and_a_fiftieth_in_a_short_run(number, options, short, monkeypatch):
+    monkeypatch.delenv("DIFFUSION_SHORT_RUN", raising=False)
+    assert lab.up_to(number, **options) == number
+    monkeypatch.setenv("DIFFUSION_SHORT_RUN", "1")
+    assert lab.up_to(number, **options) == short
+
+
+@pytest.mark.parametrize("number, least", [(0, 1), (10, 0), (10, 11)])
+@pytest.mark.parametrize("short_run", ["", "1"])
+def test_up_to_refuses_numbers_without_order(number, least, short_run, monkeypatch):
+    monkeypatch.setenv("DIFFUSION_SHORT_RUN", short_run)
+    with pytest.raises(ValueError, match="must be"):
+        lab.up_to(number, least=least)
+
+
 def test_the_lines_of_all_runs_are_the_same_to_nbval():
     """But for the quantity and the threshold, which are the claim itself."""
     rules = configparser.ConfigParser()
@@ -259,7 +278,45 @@ def test_there_are_tables_of_toys_measured_on_many_clouds():
     assert len(ten) == 2 and all(row["score"] <= 1.5 for row in ten)
 
 
+def test_the_table_of_guidance_holds_real_digits_and_seven_scales_at_one_n():
+    real, *rows = lab.measured("guidance")
+    assert real["scale"] == "real" and abs(real["spread"] - 1) < 0.1 and real["asked"] > 0.95
+    assert [row["scale"] for row in rows] == [0, 1, 1.5, 2, 3, 5, 8]
+    assert {row["n"] for row in rows} == {real["n"]}
+    assert rows[0]["asked"] < 0.25 and all(row["asked"] > 0.85 for row in rows[1:])
+
+
 @pytest.mark.parametrize("name", ["", "unknown", "../tables/solvers", None])
 def test_a_table_that_is_not_there_is_refused_by_name(name):
-    with pytest.raises(ValueError, match="name must be one of solvers, got"):
+    with pytest.raises(ValueError, match="name must be one of guidance, latent, solvers, got"):
         lab.measured(name)
+
+
+def test_a_heat_map_holds_the_densities_of_the_mixture():
+    schedule, values = dc.vp_schedule(50), torch.linspace(-3, 3, 121, dtype=torch.float64)
+    data = dc.mixture(torch.tensor([[-1.0], [2.0]]).double(), 0.1, torch.tensor([0.9, 0.1]))
+    heat = lab.density_map(schedule, data, values, 26)
+    assert heat.shape == (121, 26)
+    for column in range(26):
+        exact = dc.diffuse(schedule, data, 2 * column).log_prob(values[:, None]).exp()
+        torch.testing.assert_close(heat[:, column], exact / exact.max(), rtol=1e-12, atol=1e-300)
+    points = lab.density_map(schedule, data._replace(vars=torch.zeros(2).double()), values, 26)
+    assert values[points[:, 0] > 0.05].tolist() == pytest.approx(
+        [-1.1, -1.05, -1, -0.95, -0.9, 1.95, 2, 2.05]
+    )
+
+
+def test_a_heat_map_is_drawn_as_imshow_draws_it():
+    heat, pictures = torch.linspace(0, 1, 6 * 11).view(6, 11), []
+    for new in (False, True):
+        fig, (ax,) = lab.figure(width=3, height=2)
+        artist = lab.draw_heat(ax, torch.zeros(6, 11), -2, 3)
+        if new:
+            artist.set_data(heat)
+        else:
+            artist.remove()
+            options = {"cmap": "Blues", "vmin": 0, "vmax": 1.25, "interpolation": "nearest"}
+            ax.imshow(heat.numpy(), extent=artist.span, origin="lower", aspect="auto", **options)
+        fig.canvas.draw()
+        pictures.append(np.asarray(fig.canvas.buffer_rgba()).astype(int))
+    assert np.mean(np.abs(pictures[0] - pictures[1]).max(-1) > 2) < 0.02, "edges of pixels at most"

@@ -22,8 +22,8 @@ EVERY_OF_THE_CORE = pytest.mark.parametrize("name", CORE)
 
 # The floors of diffusion_core, the lowest first. A part imports from floors below its own only.
 FLOORS = (
-    {"checks", "devices", "progress", "projections"},
-    {"schedules"},
+    {"checks", "conventions", "devices", "progress", "projections"},
+    {"schedules", "processes"},
     {
         "distances",
         "gaussian",
@@ -35,25 +35,66 @@ FLOORS = (
         "averages",
     },
     {"grids", "tables"},
-    {"predictions", "process", "decoders", "data", "checkpoints", "judge", "training_checks"},
-    {"mixtures", "elbo", "losses", "samplers", "score_matching", "guidance", "sde", "training"},
-    {"elbo_weights", "langevin", "likelihood", "priors", "pretrained", "reversal"},
-    {"classes", "measurements", "step_wrappers"},
+    {
+        "predictions",
+        "process",
+        "decoders",
+        "controls",
+        "data",
+        "checkpoints",
+        "judge",
+        "training_checks",
+    },
+    {
+        "consistency",
+        "mixtures",
+        "elbo",
+        "losses",
+        "samplers",
+        "score_matching",
+        "guidance",
+        "sde",
+        "training",
+    },
+    {
+        "elbo_weights",
+        "flow",
+        "langevin",
+        "latents",
+        "likelihood",
+        "priors",
+        "pretrained",
+        "probabilistic_pca",
+        "reversal",
+    },
+    {"classes", "couplings", "measurements", "step_wrappers"},
     {"posteriors", "solvers"},
     {"__init__"},
 )
 # Training, checkpoints and data know no idea: the loss is passed in. What judges knows networks.
-IDEAS = FLOORS[5] - {"training"} | FLOORS[3] | FLOORS[1] | {"gaussian"}
-IDEAS |= {"predictions", "process", "decoders", "distances", "elbo_weights", "priors"}
-IDEAS |= {"langevin", "likelihood", "reversal", "solvers", "traces"}
+IDEAS = FLOORS[5] - {"training"} | FLOORS[3] | {"schedules", "gaussian"}
+IDEAS |= {"controls", "predictions", "process", "decoders", "distances", "elbo_weights", "priors"}
+IDEAS |= {
+    "conventions",
+    "couplings",
+    "flow",
+    "langevin",
+    "likelihood",
+    "reversal",
+    "solvers",
+    "traces",
+}
 IDEAS |= {"classes", "measurements", "posteriors", "step_wrappers"}
+IDEAS |= {"latents", "probabilistic_pca"}
 READ_A_SCHEDULE = {  # the one network that answers with a posterior, and what loads it
     "diffusion_core/nets/levels",
     "diffusion_core/pretrained",
 }
 NO_IDEA = set().union(*FLOORS) - IDEAS - {"__init__"}
 TORCH_AND_NUMPY = IDEAS | {"nets", "metrics", "checks", "devices"}
-ONLY_LAB = {"matplotlib", "ipywidgets", "IPython", "isal", "diffusion_lab"}
+SCIPY = {"likelihood", "couplings"}  # inside functions: it takes long to import
+ONLY_LAB = {"matplotlib", "ipywidgets", "anywidget", "traitlets", "IPython", "isal"}
+ONLY_LAB |= {"diffusion_lab"}
 
 
 def part(name: str) -> str:
@@ -134,7 +175,7 @@ def test_foreign_imports_of_the_core(name):
     foreign -= sys.stdlib_module_names
     assert not foreign & ONLY_LAB
     if part(name) in TORCH_AND_NUMPY:
-        assert foreign <= {"torch", "numpy"} | ({"scipy"} if part(name) == "likelihood" else set())
+        assert foreign <= {"torch", "numpy"} | ({"scipy"} if part(name) in SCIPY else set())
 
 
 def test_no_circle_of_imports_none_through_importlib_either():

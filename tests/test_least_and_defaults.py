@@ -19,6 +19,7 @@ import diffusion_core as dc
 import diffusion_lab as lab
 from diffusion_core import (
     checkpoints,
+    controls,
     data,
     decoders,
     judge,
@@ -55,6 +56,10 @@ def minus(x):
 
 
 VP = dc.vp_sde()
+LINEAR_VAE = nets.LinearVAE(X.shape[1], 1).to(X).requires_grad_(False)
+LATENT_VAE = nets.VAE(2, (8, 8, 8))
+DIGITS = normal(2, 1, 28, 28, dtype=torch.float32)
+dc.measure_latent_scale(LATENT_VAE, DIGITS, generator=seeded())
 SWIRL = dc.SDE(lambda x, time: x.flip(1).sin(), lambda x, time: 0.0)  # no diagonal Jacobian
 
 
@@ -77,6 +82,8 @@ def own(module) -> dict[str, object]:
 # A generator.
 
 RANDOM = {
+    "consistency.consistency_loss": lambda **g: dc.consistency_loss(S, model, X, **g),
+    "controls.edge_yardstick": lambda **g: torch.tensor(controls.edge_yardstick(IMAGES, **g)),
     "data.minibatches": lambda **g: next(data.minibatches(X, 40, **g)),
     "elbo.elbo_estimate": lambda **g: torch.tensor(
         dc.elbo_estimate(S, model, X, decoder=dc.gaussian_decoder, probs=UNIFORM, draws=1, **g)
@@ -85,6 +92,9 @@ RANDOM = {
         [dc.elbo_terms(S, model, X, decoder=dc.gaussian_decoder, **g)[i].flatten() for i in (1, 2)]
     ),
     "elbo_weights.eps_errors": lambda **g: dc.eps_errors(S, model, X, **g),
+    "flow.flow_loss": lambda **g: dc.flow_loss(lambda x, time: x, X, **g),
+    "flow.logit_normal_time": lambda **g: dc.logit_normal_time(X, **g),
+    "flow.uniform_time": lambda **g: dc.uniform_time(X, **g),
     "gaussian.Gaussian.sample": lambda **g: dc.Gaussian(X, ONES).sample(**g),
     "gaussian.standard_normal": lambda **g: dc.standard_normal(X, **g),
     "guidance.drop_labels": lambda **g: dc.drop_labels(torch.arange(50), 99, 0.5, **g),
@@ -98,6 +108,8 @@ RANDOM = {
     "langevin.langevin_corrector": lambda **g: dc.langevin_corrector(S, model, X, 5, **g),
     "langevin.langevin_step": lambda **g: dc.langevin_step(minus, X, 0.1, **g),
     "langevin.ncsn_loss": lambda **g: dc.ncsn_loss(S, model, X, **g),
+    "latents.measure_latent_scale": lambda **g: dc.measure_latent_scale(LATENT_VAE, DIGITS, **g),
+    "latents.to_latents": lambda **g: dc.to_latents(LATENT_VAE, DIGITS, **g),
     "likelihood.log_likelihood": lambda **g: (
         dc.log_likelihood(SWIRL, X, lambda x: x.sum(1), probes=2, tolerance=0.1, **g).log_prob
     ),
@@ -105,6 +117,9 @@ RANDOM = {
     "losses.draw_t": lambda **g: dc.draw_t(S, X, **g),
     "losses.eps_loss": lambda **g: dc.eps_loss(S, model, X, **g),
     "losses.v_loss": lambda **g: dc.v_loss(S, model, X, **g),
+    "losses.vae_loss": lambda **g: dc.vae_loss(LINEAR_VAE, X, **g),
+    "losses.vae_terms": lambda **g: dc.vae_terms(LINEAR_VAE, X, **g).elbo,
+    "losses.weighted_vae_loss": lambda **g: dc.weighted_vae_loss(LINEAR_VAE, X, 1.0, 1.0, **g),
     "metrics.sliced_wasserstein": lambda **g: metrics.sliced_wasserstein(
         normal(5, 3), normal(5, 3, seed=2), 4, **g
     ),
@@ -210,6 +225,15 @@ def betas(*values):
 
 def spread(var):
     return dc.Gaussian(X[:1], torch.full((1, 1), var, dtype=torch.float64))
+
+
+def unet_of():
+    return nets.UNet(widths=(8,), heads=1, emb_dim=2)
+
+
+def steered(scale):
+    x = torch.zeros(2, 1, 2, 2)
+    return nets.ControlNet(unet_of())(x, torch.ones(2).long(), control=x, control_scale=scale)
 
 
 LABELLED = {"classes": 2, "x_t": torch.zeros(1, 1, 2, 2)}
@@ -367,6 +391,48 @@ LIMITS = {  # the call, the arguments that are just allowed, those that are just
         [(0.0,), (0,), (1 - TOUCH,)],
         [(-TOUCH,), (1.0,)],
     ),
+    # flow matching
+    "time": (lambda time: dc.straight_path(X, X, time), [(0,), (1.0,)], [(-TOUCH,), (1 + TOUCH,)]),
+    "mixture_velocity time": (
+        lambda time: dc.mixture_velocity(POINTS)(X, time),
+        [(0,), (1.0,)],
+        [(-TOUCH,), (1 + TOUCH,)],
+    ),
+    "logit_normal std": (
+        lambda std: dc.logit_normal_time(X, seeded(), std=std),
+        [(1e-300,)],
+        [(0.0,)],
+    ),
+    "velocity_model_from_steps T": (
+        lambda T: dc.velocity_model_from_steps(model, T),
+        [(1,)],
+        [(0,)],
+    ),
+    "straight_schedule": (
+        lambda *times: dc.straight_schedule(torch.tensor(times, dtype=torch.float64)),
+        [(TOUCH,), (1 - 1e-6, 0.5)],
+        [(), (0.0,), (1.0,), (0.5, 0.5), (0.1, 0.5)],
+    ),
+    "from velocity t": (
+        lambda t: (dc.x0_from_velocity(S, X, X, t), dc.eps_from_velocity(S, X, X, t)),
+        [(0,), (10,)],
+        [(-1,), (11,)],
+    ),
+    "eps_model_from_velocity t": (
+        lambda t: dc.eps_model_from_velocity(S, model)(X, t),
+        [(0,), (10,)],
+        [(-1,), (11,)],
+    ),
+    "consistency t": (
+        lambda t: dc.consistency_model(S, model)(X, t),
+        [(1,), (10,)],
+        [(0,), (11,)],
+    ),
+    "data_std": (
+        lambda std: dc.consistency_model(S, model, data_std=std)(X, 1),
+        [(1e-300,), (1e300,)],
+        [(0.0,)],
+    ),
     # exact answers
     "log_prob var": (lambda v: spread(v).log_prob(X[:1]), [(1e-300,)], [(0.0,)]),
     "kl p.var": (lambda v: dc.kl_divergence(spread(v), spread(1.0)), [(1e-300,)], [(0.0,)]),
@@ -434,6 +500,12 @@ LIMITS = {  # the call, the arguments that are just allowed, those that are just
     "side": (lambda n: unet(torch.zeros(1, 1, n, n)), [(2,)], [(0,), (1,)]),
     "side, patch 1": (lambda n: unet(torch.zeros(1, 1, n, n), patch=1), [(1,)], [(0,)]),
     "y": (lambda y: unet(y=torch.tensor([y]), **LABELLED), [(0,), (2,)], [(-1,), (3,)]),
+    "zero_conv": (lambda *n: nets.zero_conv(*n), [(1, 1)], [(0, 1), (1, 0)]),
+    "control_channels": (lambda n: nets.ControlNet(unet_of(), n), [(1,)], [(0,)]),
+    "control_scale": (steered, [(0.0,), (0,)], [(-TOUCH,)]),
+    # controls
+    "thumbnail side": (lambda n: controls.thumbnail(torch.zeros(1, 1, n, 4)), [(4,)], [(2,)]),
+    "yardstick n": (lambda n: controls.thumbnail_yardstick(IMAGES[:n]), [(2,)], [(1,)]),
     # judging
     "floor n": (lambda n: metrics.floor(metrics.mmd, real, n), [(1,)], [(0,)]),
     "floor pairs": (lambda n: metrics.floor(metrics.mmd, real, 3, pairs=n), [(2,)], [(1,)]),
@@ -498,6 +570,8 @@ DEFAULTS = {
     "classifier_free": {"guidance_scale": 1.0},
     "classifier_guided": {"guidance_scale": 1.0},
     "condition": {"noise_var": 0.0},
+    "consistency_loss": {"eps_model": None, "target_model": None, "generator": None},
+    "consistency_model": {"data_std": 1.0},
     "cosine_schedule": {"offset": 0.008, "beta_max": 0.999},
     "ddim_step": {"eta": 0.0, "clip": None, "generator": None},
     "ddpm_step": {"variances": None, "clip": None, "generator": None},
@@ -512,6 +586,7 @@ DEFAULTS = {
     "eps_loss": {"generator": None},
     "eps_weights": {"variances": None},
     "euler_maruyama": {"increments": None, "generator": None},
+    "flow_loss": {"eps": None, "draw_time": None, "generator": None},
     "heun_step": {"clip": None},
     "invert": {"taus": None, "heun": False},
     "karras_levels": {"rho": 7.0},
@@ -530,6 +605,12 @@ DEFAULTS = {
         "generator": None,
     },
     "SDE": {"marginal": None},
+    "logit_normal_time": {"generator": None, "mean": 0.0, "std": 1.0},
+    "optimal_pairing": {"y": None},
+    "reflow_pairs": {"tolerance": 1e-6},
+    "straightness_defect": {"tolerance": 1e-6},
+    "uniform_time": {"generator": None},
+    "velocity_model_from_steps": {"T": 1000},
     "resampled": {"generator": None},
     "shifted": {"guidance_scale": 1.0},
     "solve_ode": {"tolerance": 1e-6},
@@ -555,23 +636,49 @@ DEFAULTS = {
         "clip_norm": 1.0,
         "ema": None,
         "autocast": None,
+        "accumulate": 1,
         "optimizer": None,
         "rate": None,
         "on_progress": None,
     },
     "v_loss": {"generator": None},
+    "active_units": {"threshold": 0.01},
+    "measure_latent_scale": {"generator": None},
+    "probabilistic_pca": {"decoder_var": None},
+    "to_latents": {"generator": None},
+    "vae_loss": {"generator": None},
+    "vae_terms": {"generator": None},
+    "weighted_vae_loss": {"generator": None},
     "checkpoints.save": {"dtype": None},
+    "controls.edge_yardstick": {"generator": None},
     "data.images": {"split": "train"},
     "data.minibatches": {"generator": None},
     "data.mnist": {"split": "train"},
     "metrics.floor": {"pairs": 20},
     "metrics.mmd": {"bandwidths": (0.1, 0.2, 0.5, 1.0, 2.0)},
     "metrics.sliced_wasserstein": {"n_projections": 128, "generator": None},
-    "nets.Classifier": {"seed": 0},
+    "nets.Classifier": {"widths": (32, 64, 64), "seed": 0},
+    "nets.ControlNet": {"control_channels": 1},
+    "nets.ControlNet.forward": {"y": None, "control_scale": 1.0},
+    "nets.DiT": {
+        "in_channels": 8,
+        "side": 4,
+        "width": 64,
+        "depth": 4,
+        "heads": 4,
+        "patch": 1,
+        "emb_dim": 32,
+        "classes": 0,
+        "seed": 0,
+    },
+    "nets.DiT.forward": {"y": None},
+    "nets.LinearVAE": {"seed": 0},
+    "nets.VAE": {"latent_channels": 8, "widths": (16, 32, 48), "seed": 0},
     "nets.LevelUNet": {"widths": (16, 48, 128), "patch": 1},
     "nets.LevelUNet.forward": {"y": None},
     "nets.LevelUNet.posterior": {"y": None},
     "nets.MLP": {"dim": 2, "width": 128, "depth": 3, "seed": 0},
+    "nets.ResBlock": {"scale_shift": False},
     "nets.UNet": {
         "in_channels": 1,
         "widths": (32, 64),
@@ -579,12 +686,14 @@ DEFAULTS = {
         "heads": 4,
         "emb_dim": 128,
         "classes": 0,
+        "scale_shift": False,
         "seed": 0,
     },
     "nets.UNet.forward": {"y": None},
     "nets.timestep_embedding": {"max_period": 10_000},
     "toys.toy_2d": {"generator": None, "dtype": torch.float32},
     "toys.toy_centres": {"n": 1000},
+    "lab.DrawingPad": {"picture": None},
     "lab.Explorer": {"play": None},
     "lab.choice": {"value": None},
     "lab.claim": {
@@ -595,11 +704,15 @@ DEFAULTS = {
         "history": None,
         "digits": None,
     },
+    "lab.density_map": {"columns": 101},
     "lab.draw_images": {"labels": (), "note": ""},
     "lab.draw_pixels": {"vmin": 0, "vmax": 1},
     "lab.draw_points": {"color": "#0072B2", "limit": 3.2, "title": ""},
     "lab.figure": {"columns": 1, "rows": 1, "width": 9, "height": 3.2},
+    "lab.results": {"path": "results.csv"},
     "lab.slider": {"step": 1},
+    "lab.torchrun": {"restarts": 0},
+    "lab.up_to": {"least": 1},
 }
 CONSTANTS = {
     "calling.CPU_SECONDS": (calling.CPU_SECONDS, 5.0),
@@ -619,7 +732,7 @@ def with_defaults() -> dict[str, dict[str, object]]:
     """Return the defaults of all that is exported and of the modules that lessons import."""
     found = {name: getattr(dc, name) for name in dc.__all__}
     found |= {f"nets.{name}": getattr(nets, name) for name in nets.__all__}
-    for module in (checkpoints, data, judge, metrics, pretrained, toys, training):
+    for module in (checkpoints, controls, data, judge, metrics, pretrained, toys, training):
         short = module.__name__.removeprefix("diffusion_core.")
         found |= {f"{short}.{n}": v for n, v in own(module).items() if n not in dc.__all__}
     found |= {f"lab.{name}": getattr(lab, name) for name in lab.__all__}

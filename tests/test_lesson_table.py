@@ -18,9 +18,6 @@ with (Path(__file__).parent / "lessons.csv").open(encoding="utf-8") as file:
 SOURCES = {source.stem: source for source in build.sources()}
 EVERY = pytest.mark.parametrize("name", SOURCES)
 WORDS, KILOBYTES, CHECKPOINTS = 2_500, 1_000, 10_000  # of a road, a notebook, all networks
-# First editions, whose roads are longer.
-LONG = {"01_reparameterization", "02_forward_process", "03_posterior", "04_elbo", "05_toy_2d"}
-LONG |= {"06_mnist", "14_bug_museum"}
 
 
 def road(source: Path) -> str:
@@ -44,9 +41,7 @@ def test_every_lesson_has_a_row():
 
 @EVERY
 def test_a_road_has_no_more_words_than_its_row_says(name):
-    row = TABLE[name]
-    assert len(road(SOURCES[name]).split()) <= row["words"]
-    assert (row["words"] > WORDS) <= (name in LONG), "longer than a lesson should be"
+    assert len(road(SOURCES[name]).split()) <= TABLE[name]["words"] <= WORDS
 
 
 @EVERY
@@ -65,9 +60,9 @@ def test_one_number_of_minutes_in_the_lesson_the_map_and_the_table(name):
 
 @EVERY
 def test_a_lesson_was_measured_and_is_done_in_minutes(name):
-    row, first_editions = TABLE[name], {"05_toy_2d": 90, "06_mnist": 240}
-    assert 0 < row["full_s"] <= (600 if name == "06_mnist" else 120)
-    assert 0 < row["short_s"] <= first_editions.get(name, 60)
+    row = TABLE[name]
+    assert 0 < row["full_s"] <= (400 if name == "06_mnist" else 120)
+    assert 0 < row["short_s"] <= 60
 
 
 def test_all_networks_of_the_course_are_small_together():

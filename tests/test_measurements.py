@@ -57,7 +57,7 @@ def test_the_covariance_is_the_slope_of_the_denoiser(t):
 
 @pytest.mark.parametrize("noise_var", [1e-3, 0.1])
 @pytest.mark.parametrize("t", [1, 8, 20])
-def test_50_with_the_covariance_it_is_exact_for_gaussian_data(t, noise_var):
+def test_row_50_with_the_covariance_it_is_exact_for_gaussian_data(t, noise_var):
     """The eps_model of p(x_0 | y) itself, for correlated data, one number measured."""
     data, x = correlated(0.9), normal(6, 2)
     y = torch.full((6, 1), 1.3, dtype=torch.float64)
@@ -67,7 +67,7 @@ def test_50_with_the_covariance_it_is_exact_for_gaussian_data(t, noise_var):
     assert_close(guided(x, t), expected, rtol=1e-7, atol=1e-7)
 
 
-def test_50_conjugate_gradients_solve_for_as_many_numbers_as_are_measured():
+def test_row_50_conjugate_gradients_solve_for_as_many_numbers_as_are_measured():
     """Three numbers of four, of a mixture, at several t: by the whole matrix S."""
     data = dc.mixture(normal(5, 4), 0.3)
     a, x, t = normal(3, 4, seed=5), normal(6, 4, seed=2), torch.tensor([1, 20, 4, 4, 9, 13])

@@ -2,29 +2,112 @@
 
 import inspect
 import math
+import re
 import runpy
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
 import diffusion_lab as lab
+from diffusion_core.schedules import NoiseSchedule, prior_gap
 from diffusion_lab import exercises, feedback, museum
-from diffusion_lab.museum import exhibits, ledgers, walks
+from diffusion_lab.museum import exhibits, ledgers, panel, program, second, walks
+from diffusion_lab.museum.hall import repeatable
+from diffusion_lab.museum.readings import quiet
 
+ROOT = Path(__file__).resolve().parent.parent
+read = cache(repeatable)  # of an instrument and a function
 ANSWERS = runpy.run_path(str(Path(__file__).parent / "answers" / "lesson_14.py"))
 EVERY = pytest.mark.parametrize("number", museum.EXHIBITS)
 
 
 def mended(number):
     """Return the mended versions: that of the package, and those written in other words."""
-    name = f"14.{number}"
-    return [exercises.find(name).truth, *ANSWERS["RIGHT"][name]]
+    return [museum.EXHIBITS[number].mended, *ANSWERS["RIGHT"][f"14.{number}"]]
 
 
-def test_there_are_twelve_and_each_has_an_exercise():
+def test_there_are_twelve_and_each_has_an_exercise_as_has_the_whole_program():
     assert list(museum.EXHIBITS) == list(range(1, 13))
-    assert list(exercises.lesson("14")) == [f"14.{number}" for number in museum.EXHIBITS]
+    assert list(exercises.lesson("14")) == [f"14.{number}" for number in range(1, 14)]
+
+
+@EVERY
+def test_one_question_finds_the_exhibit_and_right_code_passes_all(number):
+    exhibit = museum.EXHIBITS[number]
+    seen = [i for i in exhibit.offered.values() if not read(i, exhibit.function).passes]
+    assert seen == [exhibit.instrument] and len(exhibit.offered) >= 4
+    for instrument in exhibit.offered.values():
+        found = read(instrument, exhibit.mended)
+        assert found.passes, found.sentence()
+        for reading in (found, read(instrument, exhibit.function)):
+            assert not 0.7 < abs(museum.place(reading)) < 1.1, reading.sentence()
+    assert "github.com/" in exhibit.seen or "of a published kind" in exhibit.seen
+
+
+@EVERY
+def test_the_panel_moves_with_each_question_and_does_not_begin_with_the_answer(number):
+    exhibit = museum.EXHIBITS[number]
+    _, (wrong, right, said), choose, controls = museum.instruments_of(number)
+    for question, instrument in exhibit.offered.items():
+        sentence = choose(question)
+        assert sentence.startswith(f"{said.get_text()}: ")
+        assert (abs(wrong.get_xdata()[0]) > 1) == (instrument is exhibit.instrument)
+        assert abs(right.get_xdata()[0]) <= 1
+    assert exhibit.offered[controls["question"].value] is not exhibit.instrument
+
+
+@pytest.mark.parametrize("hall", [museum, second])
+def test_the_place_of_a_question_does_not_tell_whether_it_sees(hall):
+    """The order of an exhibit is its own, and repeats."""
+    orders = {number: panel.questions(e) for number, e in hall.EXHIBITS.items()}
+    assert orders == {number: panel.questions(e) for number, e in hall.EXHIBITS.items()}
+    seeing = {
+        order.index(question)
+        for number, order in orders.items()
+        for question, instrument in hall.EXHIBITS[number].offered.items()
+        if instrument is hall.EXHIBITS[number].instrument
+    }
+    assert {1, 2, 3} <= seeing
+
+
+def test_the_lesson_names_each_exhibit_right_and_opens_the_code_last():
+    text = (ROOT / "notebooks" / "src" / "14_bug_museum.py").read_text("utf-8")
+    named = re.findall(r'^diagnosis = "(.)"$', text, re.M)
+    assert named == [exhibit.letter for exhibit in museum.EXHIBITS.values()]
+    visit = ["instruments_of", "diagnose", "open_code", "measure"]
+    steps = re.findall(r"museum\.(instruments_of|diagnose|open_code|measure)\((\d+)", text)
+    assert steps == [(step, str(number)) for number in museum.EXHIBITS for step in visit]
+
+
+def test_the_program_of_the_lesson_has_exactly_the_two_mistakes_that_its_check_tells():
+    """The three cells as they are given, and with the two lines mended, one and both."""
+    text = (ROOT / "notebooks" / "src" / "14_bug_museum.py").read_text("utf-8")
+    given = text[text.index("def make_tables(") : text.index("# Run it.")]
+    early = "    z = torch.randn(n, 2, generator=rng, dtype=torch.float64)\n    for t in range"
+    late = (
+        "    for t in range(T, 0, -1):\n        z = torch.randn(n, 2, generator=rng, dtype=x.dtype)"
+    )
+    assert given.count("t // T") == given.count(early) == 1
+
+    def said(train, sample):
+        code = given.replace("t // T", "t / T") if train else given
+        code = code.replace(f"{early}(T, 0, -1):", late) if sample else code
+        lines = [line for line in code.splitlines() if not line.startswith("#")]
+        names = {"torch": torch}
+        exec("\n".join(lines), names)
+
+        def whole(points, T, steps, seed):
+            network, _ = names["train_denoiser"](points, T, steps, seed)
+            return names["draw_points"](network, T, 8, seed)
+
+        return feedback.verdict(exercises.find("14.13"), whole, torch.Generator())
+
+    assert "Both mistakes are still in." in said(False, False)
+    assert "What is left is in the cell that samples." in said(True, False)
+    assert "What is left is in the cell that trains." in said(False, True)
+    assert said(True, True) == "✓ Right, on every case tried."
 
 
 @EVERY
@@ -71,6 +154,21 @@ def test_instruments_of_the_course_are_all_in_use():
 def test_the_exact_model_of_the_ledger_is_the_data():
     """Each step of p is that of q for data N(0, 1), so p(x_0) is N(0, 1) again."""
     torch.testing.assert_close(ledgers.exact_model(ledgers.short_schedule()).var.item(), 1.0)
+
+
+def test_the_gap_of_exhibit_1_is_small_from_the_step_on_that_the_lesson_tells():
+    gaps = {
+        T: prior_gap(quiet(lambda T=T: NoiseSchedule(exhibits.straight_betas(T))))
+        for T in (420, 430, 440)
+    }
+    assert gaps[420] > 0.01 >= gaps[430] > gaps[440]
+
+
+def test_the_right_program_draws_the_data_and_a_loss_that_falls_further():
+    points = program.ring()
+    x, losses = program.right_program(points, 50, 1500, 400)
+    off = torch.cdist(x, torch.tensor(points, dtype=torch.float64)).min(1).values
+    assert off.median() < 0.3 and sum(losses[-50:]) / 50 < 0.28
 
 
 def test_the_bound_less_the_exact_is_the_divergence_of_whole_trajectories():
@@ -123,7 +221,12 @@ MEASURED = {
     "starter": (1, lambda T: None, "○ Nothing to measure yet."),
     "an error": (1, raises, "✗ The instrument could not measure your function. Your function"),
     "nan": (2, lambda T: torch.full((T,), math.nan), "✗ The instrument read NaN"),
-    "a number": (3, lambda *case: 1.0, "✗ The instrument could not measure"),
+    "a number": (
+        3,
+        lambda *case: 1.0,
+        "✗ The instrument cannot use what your function returns: Attr",
+    ),
+    "a list": (4, lambda *case: [[1]], "✗ The instrument cannot use what your function returns"),
 }
 
 
@@ -133,11 +236,12 @@ def test_what_is_said_about_a_function_under_the_instrument(kind):
     assert museum.measured(number, function).startswith(start)
 
 
-def test_measure_and_review_show_sentences(monkeypatch):
+def test_measure_and_diagnose_show_sentences(monkeypatch):
     shown = []
-    monkeypatch.setattr(museum, "say", shown.append)
-    museum.measure(12)
-    museum.review(12, "L", mended(12)[0])
+    monkeypatch.setattr(museum.hall, "say", shown.append)
+    museum.measure(12, exhibits.level_probs)
+    museum.diagnose(12, "L")
+    museum.measure(12, mended(12)[0])
     assert [text[0] for text in shown] == ["✗", "✓", "✓"]
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from oracles import normal, other_defaults
 from torch.testing import assert_close
 
-from diffusion_core.nets import MLP, Classifier, UNet, timestep_embedding
+from diffusion_core.nets import MLP, Classifier, DiT, UNet, timestep_embedding
 from diffusion_core.nets.weights import drawn_from
 
 T = 1000
@@ -27,6 +27,8 @@ def build(kind, seed=0):
     """Return a small network and one example's shape."""
     if kind == "mlp":
         return MLP(seed=seed), (2,)
+    if kind == "dit":
+        return DiT(seed=seed), (8, 4, 4)
     return UNet(widths=(8, 16), seed=seed), (1, 28, 28)
 
 
@@ -35,7 +37,7 @@ def wake(net, seed=1):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in net.parameters():
-            if weight.ndim == 4 and not weight.any():
+            if weight.ndim > 1 and not weight.any():
                 noise = torch.randn(weight.shape, generator=generator)
                 weight.copy_(noise / weight[0].numel() ** 0.5)
     return net
@@ -226,6 +228,17 @@ def test_mlp_refuses_bad_sizes(name):
             MLP(**{name: bad})
     with pytest.raises(ValueError, match=r"width must be even.*got 7"):
         MLP(width=7)
+
+
+@pytest.mark.parametrize("kind", ["dit", "mlp", "unet"])
+def test_a_network_in_float64_answers_as_in_float32(kind):
+    net, shape = build(kind)
+    wake(net)
+    x, t = normal(3, *shape, dtype=torch.float64), torch.tensor([1, 500, 1000])
+    with torch.no_grad():
+        wanted, found = net(x.float(), t), net.double()(x, t)
+    assert found.dtype == torch.float64 and wanted.abs().max() > 0.01
+    assert_close(found.float(), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_new_unet_answers_zero():
@@ -497,3 +510,13 @@ def test_a_network_names_a_t_that_is_no_integer_tensor(kind, t):
     net, shape = build(kind)
     with pytest.raises(TypeError, match="t must be an integer tensor"):
         net(batch(shape)[0], t)
+
+
+def test_the_door_refuses_what_is_not_finite_and_does_not_cut_a_compiled_graph():
+    net, _ = build("mlp")
+    x, t = normal(4, 2, dtype=torch.float32), torch.arange(1, 5)
+    compiled = torch.compile(wake(net), backend="eager", fullgraph=True)
+    assert_close(compiled(x, t), net(x, t))
+    for bad in (torch.nan, torch.inf):
+        with pytest.raises(ValueError, match="x_t must hold finite numbers"):
+            net(x.index_fill(0, torch.tensor([2]), bad), t)

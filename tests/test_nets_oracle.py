@@ -95,8 +95,12 @@ def embedding(t: Tensor, dim: int, max_period: float = 10_000) -> Tensor:
 
 def res_block(block: nets.ResBlock, x: Tensor, emb: Tensor) -> Tensor:
     h = convolved(silu(group_normed(x, block.norm1)), block.conv1)
-    h = h + linear(emb, block.from_t)[:, :, None, None]
-    h = convolved(silu(group_normed(h, block.norm2)), block.conv2)
+    C, told = h.shape[1], linear(emb, block.from_t)[:, :, None, None]
+    if told.shape[1] == 2 * C:
+        h = group_normed(h, block.norm2) * (1 + told[:, C:]) + told[:, :C]
+    else:
+        h = group_normed(h + told, block.norm2)
+    h = convolved(silu(h), block.conv2)
     same = block.conv1.in_channels == block.conv1.out_channels
     return h + (x if same else convolved(x, block.shortcut))
 
@@ -192,10 +196,12 @@ def test_the_embedding_is_cosines_and_sines_of_t(dim, max_period):
     assert_close(got[:3].double(), embedding(t[:3], dim, max_period), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale_shift", [False, True])
 @pytest.mark.parametrize("channels", [(8, 8), (8, 24), (16, 8)], ids=str)
 @torch.no_grad()
-def test_a_res_block_is_the_formula(channels):
-    block = double(initialised(lambda: nets.ResBlock(*channels, 6)))
+def test_a_res_block_is_the_formula(channels, scale_shift):
+    block = double(initialised(lambda: nets.ResBlock(*channels, 6, scale_shift=scale_shift)))
+    assert block.from_t.out_features == channels[1] * (1 + scale_shift)
     x, emb = 2 * normal(2, channels[0], 5, 3), normal(2, 6, seed=2)
     assert_close(block(x, emb), res_block(block, x, emb), **EXACT)
 
@@ -254,6 +260,7 @@ UNETS = {
     "several channels": {"in_channels": 3},
     "classes": {"classes": 3},
     "classes, three widths": {"classes": 3, "widths": (8, 16, 24)},
+    "scale and shift": {"classes": 3, "scale_shift": True},
 }
 
 

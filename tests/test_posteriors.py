@@ -30,7 +30,7 @@ def integral(values: torch.Tensor) -> torch.Tensor:
     return values.sum() * (LINE[1] - LINE[0]) ** 2
 
 
-def test_49_one_component_is_the_joint_gaussian_conditioned():
+def test_row_49_one_component_is_the_joint_gaussian_conditioned():
     """x_0 in 3-D, y in 2-D: their joint covariance, and the oracle's linear algebra."""
     a, var, noise = normal(2, 3), 0.7, 0.3
     mean, y = normal(3, seed=2), normal(2, seed=3)
@@ -44,7 +44,7 @@ def test_49_one_component_is_the_joint_gaussian_conditioned():
 
 
 @pytest.mark.parametrize("noise_var", [0.02, 0.5])
-def test_49_a_mixture_is_bayes_rule_on_a_grid(noise_var):
+def test_row_49_a_mixture_is_bayes_rule_on_a_grid(noise_var):
     post = dc.condition(DATA, measure, Y, noise_var)
     seen = torch.distributions.Normal(measure(PLANE)[:, 0], noise_var**0.5).log_prob(Y)
     joint = (DATA.log_prob(PLANE) + seen).exp()
@@ -58,7 +58,7 @@ def test_49_a_mixture_is_bayes_rule_on_a_grid(noise_var):
     assert_close(cov, torch.tensor(second), rtol=1e-8, atol=1e-9)
 
 
-def test_49_a_measurement_without_noise_leaves_nothing_open_there():
+def test_row_49_a_measurement_without_noise_leaves_nothing_open_there():
     """The first number known: the second by quadrature along that line."""
     y = torch.tensor([0.4], dtype=torch.float64)
     post = dc.condition(DATA, lambda x0: x0[:, :1], y)
@@ -76,7 +76,7 @@ def test_49_a_measurement_without_noise_leaves_nothing_open_there():
 
 
 @pytest.mark.parametrize("t", [1, 8, 20])
-def test_49_x_t_is_a_measurement_too(t):
+def test_row_49_x_t_is_a_measurement_too(t):
     """Given sqrt(alpha_bar_t) x_0 + noise = x_t, the mean is what the optimal eps_model says."""
     schedule, x_t = dc.vp_schedule(20), normal(1, 2)
     scale = schedule.alpha_bars[t].sqrt()

@@ -23,6 +23,15 @@ pytestmark = pytest.mark.usefixtures("untouched_global_rng")
 
 MIB = 2**20
 LARGEST = {"bits": 4 * MIB, "judge": 1 * MIB, "mnist": 4 * MIB}
+LARGEST |= dict.fromkeys(("control_edges", "control_thumbnail"), 2 * MIB)
+LARGEST |= {"student": 40_000, "vae": 300_000, "latent_unet": 320_000, "latent_dit": 330_000}
+SCRIPTS = {
+    "control_edges": "train_control.py --control edges",
+    "control_thumbnail": "train_control.py --control thumbnail",
+    "student": "train_one_step.py --network student",
+    "latent_unet": "train_latent.py --network unet",
+    "latent_dit": "train_latent.py --network dit",
+}
 each = pytest.mark.parametrize("name", pretrained.NETWORKS)
 
 
@@ -51,7 +60,7 @@ def test_the_file_is_small_and_its_hash_is_the_written_one(name):
 def test_load_fills_in_the_weights_of_the_file(name):
     model, about = pretrained.load(name)
     assert not any(module.training for module in model.modules())
-    assert f"scripts/train_{name}.py" in about["command"]
+    assert f"scripts/{SCRIPTS.get(name, f'train_{name}.py')}" in about["command"]
     stored = load_file(asset(name))
     assert stored.keys() == model.state_dict().keys()
     for key, weight in model.state_dict().items():
@@ -89,8 +98,9 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name):
 @each
 @pytest.mark.parametrize("place", [0, 20, -1], ids=["first byte", "header", "last byte"])
 def test_one_flipped_bit_is_refused(name, place, tmp_path, monkeypatch):
-    raw = bytearray(asset(name).read_bytes())
+    raw, base = bytearray(asset(name).read_bytes()), asset("mnist").read_bytes()
     monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
+    asset("mnist").write_bytes(base)  # a control stands on it
     asset(name).write_bytes(raw)
     pretrained.load(name)  # the copy is as good as the original
     raw[place] ^= 1
@@ -168,6 +178,40 @@ def test_mnist_draws_what_the_judge_takes_for_digits(device):
     verdict = judge.judge_images(network, last.x_t, data.to_signed(data.digits()[0][:100]))
     assert verdict.confident > 0.4
     assert (verdict.shares > 0).sum() >= 6  # noise is taken for one digit, with confidence
+
+
+def test_the_three_files_of_lesson_12_are_small_together():
+    assert (
+        sum(asset(name).stat().st_size for name in ("vae", "latent_unet", "latent_dit")) <= 900_000
+    )
+
+
+def test_the_latents_of_test_images_have_second_moments_of_1():
+    """The scale was measured on the training images, and comes back with the weights."""
+    x, _ = mnist_test_images(2000)
+    vae, about = pretrained.load("vae")
+    z = dc.to_latents(vae, x, generator=seeded())
+    assert_close(dc.second_moments(z), torch.ones(8), rtol=0, atol=0.05)
+    assert max(abs(m - 1) for m in about["second_moments_on_test_images"]) <= 0.05
+    assert about["elbo"] == pytest.approx(about["reconstruction"] - about["kl"], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["latent_unet", "latent_dit"])
+def test_a_latent_network_draws_what_the_judge_takes_for_the_digit_that_was_asked(name):
+    """Few digits in few calls, so the bar is low; noise meets it one time in ten."""
+    schedule, n = dc.cosine_schedule(1000), 40
+    model, about = pretrained.load(name)
+    y = torch.arange(n) % 10
+    guided = dc.classifier_free(model, y, guidance_scale=about["judge"]["guidance_scale"])
+    z_T = normal(n, 8, 4, 4, dtype=torch.float32)
+    taus = dc.nearest_taus(schedule, dc.geometric_levels(20.0, 0.05, 12))
+    eps_model = dc.eps_model_from_v(schedule, guided)
+    *_, last = dc.sample_chain(dc.dpm_solver_2m(), schedule, eps_model, z_T, taus)
+    x = dc.from_latents(pretrained.load("vae")[0], last.x_t).clamp(-1, 1)
+    assert judge.as_asked(pretrained.load("judge")[0], x, y) > 0.7
+    numbers = about["judge"]
+    assert numbers["samples"] >= 2000 and min(numbers["shares"]) > 0.05
+    assert 0 < about["of_the_vae"]["frechet_floor"] < numbers["frechet"]
 
 
 def test_mnist_unet_is_the_network_before_training():

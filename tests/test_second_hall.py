@@ -4,7 +4,7 @@ import inspect
 import math
 import re
 import runpy
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,12 +12,31 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from diffusion_core.flow import mixture_velocity, straight_flow
+from diffusion_core.grids import geometric_levels, schedule_from_noise_levels
+from diffusion_core.likelihood import solve_ode
+from diffusion_core.samplers import ddpm_step, sample_chain
+from diffusion_core.sde import euler_maruyama
 from diffusion_core.solvers import dpm_solver_2m
+from diffusion_core.step_wrappers import pasted, resampled
 from diffusion_lab import exercises, feedback, museum, plotting
 from diffusion_lab.exercises import Exercise
-from diffusion_lab.museum import second
+from diffusion_lab.museum import panel, second
 from diffusion_lab.museum.hall import repeatable
-from diffusion_lab.museum.second import endings, exhibits, flows, mended, panel, walks
+from diffusion_lab.museum.readings import quiet
+from diffusion_lab.museum.second import (
+    controls,
+    endings,
+    exhibits,
+    fillings,
+    flows,
+    mended,
+    races,
+    ranks,
+    scales,
+    tilts,
+    walks,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 ANSWERS = runpy.run_path(str(Path(__file__).parent / "answers" / "lesson_14b.py"))
@@ -96,8 +115,8 @@ def test_no_name_is_right_twice_some_are_never_and_the_first_hall_has_its_own():
     assert list(second.NAMES) == sorted(second.NAMES)
     assert museum.named(1, "P") != second.HALL.named(1, "P")
     assert (
-        second.HALL.named(1, "P")
-        == f"✗ Not yet. Names are letters, A to {max(second.NAMES)}; yours is P."
+        second.HALL.named(1, "Z")
+        == f"✗ Not yet. Names are letters, A to {max(second.NAMES)}; yours is Z."
     )
 
 
@@ -187,20 +206,158 @@ def test_a_result_that_is_no_number_is_outside():
     assert second.HALL.measured(3, spoiled).startswith("✗ The instrument read NaN")
 
 
+def test_the_guess_and_the_answer_for_pairs_are_those_of_the_joint_gaussian():
+    """Tweedie: E[x_0 | x] = x + level^2 grad log N(x; 0, C + level^2 I); C is conditioned."""
+    x = torch.tensor([[0.3, -1.2], [2.0, 0.5]], dtype=torch.float64).requires_grad_()
+    noisy = fillings.COV + 0.7**2 * torch.eye(2, dtype=torch.float64)
+    law = torch.distributions.MultivariateNormal(torch.zeros_like(x), noisy)
+    (slope,) = torch.autograd.grad(law.log_prob(x).sum(), x)
+    assert_close(fillings.denoise(x, 0.7), x + 0.7**2 * slope)
+    precision = torch.linalg.inv(fillings.COV)
+    assert_close(fillings.STD, precision[1, 1].item() ** -0.5)
+    assert_close(fillings.LINK, (-precision[0, 1] / precision[1, 1]).item())
+
+
+def test_inpainting_is_as_loose_or_as_tight_as_that_of_the_package():
+    schedule = quiet(lambda: schedule_from_noise_levels(geometric_levels(8.0, 0.05, 40)))
+    known = torch.tensor([True, False])
+    x0 = torch.full((2000, 2), fillings.KNOWN, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(9)
+
+    def eps_model(x_t, t):
+        level = schedule.snr[int(torch.as_tensor(t).flatten()[0])].item() ** -0.5
+        y = x_t * (1 + level**2) ** 0.5
+        return (y - fillings.denoise(y, level)) / level
+
+    pasting = pasted(partial(ddpm_step, generator=rng), x0, known, generator=rng)
+    again = resampled(pasting, fillings.ROUNDS, generator=rng)
+    for ours, step in ((exhibits.filled, pasting), (mended.filled, again)):
+        x_T = torch.randn(x0.shape, generator=rng, dtype=x0.dtype)
+        *_, last = sample_chain(step, schedule, eps_model, x_T)
+        found, x = fillings.drawn(ours)[:, 1], last.x_t[:, 1]
+        assert abs(found.mean() - x.mean()) < 5 * (x.var() / 750) ** 0.5
+        assert_close(found.std(), x.std(), rtol=0.1, atol=0)
+
+
+def test_pairs_with_the_known_numbers_of_the_data_are_the_data_for_right_code_alone():
+    def link(x):
+        return torch.corrcoef(x.T)[0, 1].item()
+
+    y = fillings.data()[:, 0]
+    assert_close(link(fillings.data()), fillings.LINK, rtol=0.02, atol=0)
+    assert_close(link(fillings.drawn(mended.filled, y)), fillings.LINK, rtol=0.03, atol=0)
+    assert link(fillings.drawn(exhibits.filled, y)) < 0.8
+
+
+def test_rejection_meets_the_moments_of_the_tilted_law_and_the_flow_does_not():
+    for w in (1.0, 3.0, 8.0):
+        density, grid = tilts.exact(w), tilts.GRID
+        mean = torch.trapezoid(grid * density, grid)
+        std = torch.trapezoid((grid - mean) ** 2 * density, grid) ** 0.5
+        kept = tilts.drawn(mended.tilted, w)
+        assert abs(kept.mean() - mean) < 4 * std / len(kept) ** 0.5
+        assert_close(kept.std(), std, rtol=0.06, atol=0)
+        off = (tilts.drawn(exhibits.tilted, w).mean() - mean).item()
+        assert abs(off) < 0.03 if w == 1 else off > 0.4
+    middle = tilts.drawn(exhibits.tilted, 8.0).median()  # N(1, 1/4) has 3 % beyond it
+    assert_close(middle.item(), 1.95, rtol=0, atol=0.02)
+    assert_close(1 - torch.special.ndtr(2 * (middle - 1)).item(), 0.03, rtol=0.1, atol=0)
+
+
+def test_the_steps_of_exhibit_5_are_not_its_mistake():
+    """A solver of the same flow, to a small tolerance, leaves the data as it does."""
+
+    def drift(x, level):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            logs = tilts.log_prob(x[:, 0], level) + 3 * tilts.log_p(x[:, 0], level)
+            return -level * torch.autograd.grad(logs.sum(), x)[0]
+
+    u = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
+    x = torch.linspace(0, 2, 25, dtype=torch.float64)
+    start = (x + 10 * torch.special.ndtri(u))[:, None]
+    solved = solve_ode(drift, start, 10.0, 0.02, tolerance=1e-6).x[:, 0]
+    found = exhibits.tilted(tilts.log_prob, tilts.log_p, 3.0, x, u)
+    assert_close(found, solved, rtol=0, atol=0.06)
+
+
+def test_a_distance_of_laws_is_that_of_kolmogorov():
+    """Of one number it is the larger of the shares on its two sides."""
+    below = torch.cumulative_trapezoid(tilts.exact(3.0), tilts.GRID)
+    middle = tilts.GRID[1:][(below - 0.7).abs().argmin()]
+    assert_close(tilts.distance(middle[None], 3.0), 0.7, rtol=0, atol=0.005)
+
+
+def test_a_base_in_train_moves_its_averages_by_a_tenth_with_each_batch():
+    found = controls.after(exhibits.train_control)
+    first, second = found.model.base[:2], found.model.base[2]
+    mean = found.before["2.running_mean"].clone()
+    for x, _, _ in controls.batches():
+        mean += 0.1 * (first(x).mean(0) - mean)
+    assert_close(second.running_mean, mean.detach())
+    assert second.num_batches_tracked == found.before["2.num_batches_tracked"] + controls.BATCHES
+
+
+def test_a_base_answers_as_before_after_right_code_alone():
+    x = torch.linspace(-2, 2, 101, dtype=torch.float64)[:, None]
+    before = controls.untrained().base(x)
+    assert (before - controls.wave(x)).abs().max() < 0.1
+    assert torch.equal(controls.after(mended.train_control).model.base(x), before)
+    moved = controls.after(exhibits.train_control).model.base(x) - before
+    assert moved.square().mean().sqrt() > 0.2
+
+
+def test_one_scale_is_right_on_average_and_each_channel_sees_another_schedule():
+    """With the variance v_c s^2 the share of z in z_t is bar v s^2 / (bar v s^2 + 1 - bar)."""
+    powers = scales.STDS.square()
+    for alpha_bar in (0.9, 0.5, 0.1):
+        for scaled, seen in (
+            (exhibits.noisy_latents, powers / powers.mean()),
+            (mended.noisy_latents, 1 + 0 * powers),
+        ):
+            wanted = alpha_bar * seen / (alpha_bar * seen + 1 - alpha_bar)
+            assert_close(scales.kept(scaled, alpha_bar), wanted, rtol=0, atol=0.03)
+
+
+def test_at_the_same_levels_a_flow_and_ddim_are_one_and_the_package_agrees():
+    flow, ddim = races.drawn(mended.race, 7)
+    assert_close(flow, ddim, rtol=0, atol=1e-12)
+    by_package = straight_flow(mixture_velocity(races.DATA))
+    times = torch.linspace(1, 0, 8).tolist()
+    rng = torch.Generator().manual_seed(0)
+    eps = torch.randn(races.POINTS, 2, generator=rng, dtype=torch.float64)
+    *_, last = euler_maruyama(by_package, eps, times)
+    assert_close(flow, last, rtol=0, atol=1e-6)
+    assert not torch.allclose(*races.drawn(exhibits.race, 7), atol=0.1)
+
+
+def test_own_noise_divides_a_variance_by_the_ranks_and_shared_noise_does_not():
+    """Var = V/W + (1 - 1/W) C: with x ~ N(0, 1) and shared noise C is that of eps^2 / √2, and eps.
+
+    A gradient is -2 times a mean over 8 numbers: V = 4 (3/2) / 8 and 4 / 8, C = 4 (2/2) / 8 and
+    4 / 8, averaged over the two weights: 0.625 and 0.5.
+    """
+    for world in (1, 2, 8):
+        own, same = (ranks.spread(f, world) for f in (mended.mean_gradient, exhibits.mean_gradient))
+        assert_close(own, 0.625 / world, rtol=0.15, atol=0)
+        assert_close(same, 0.625 / world + (1 - 1 / world) * 0.5, rtol=0.15, atol=0)
+
+
 # The panel, and what is shown.
 
 
 @EVERY
 def test_the_panel_tells_which_instrument_sees_the_mistake_and_moves_its_marks(number):
     exhibit = second.EXHIBITS[number]
-    _, (wrong, right_mark), choose, controls = second.instruments(number)
-    assert controls["question"].options == tuple(exhibit.offered)
+    _, (wrong, right_mark, said), choose, controls = second.instruments(number)
+    assert sorted(controls["question"].options) == sorted(exhibit.offered)
     for question, instrument in exhibit.offered.items():
         sentence = choose(question)
         sees = instrument is exhibit.instrument
         assert sentence.endswith("sees the mistake." if sees else "cannot see the mistake.")
         assert (abs(wrong.get_xdata()[0]) > 1) == sees
         assert abs(right_mark.get_xdata()[0]) <= 1
+        assert sentence.startswith(f"{said.get_text()}: ")
     assert exhibit.offered[controls["question"].value] is not exhibit.instrument, "gives it away"
 
 
@@ -224,7 +381,7 @@ def test_where_a_reading_stands_on_the_scale(value, low, high, wanted):
 
 def test_what_the_hall_shows(monkeypatch, capsys):
     shown = []
-    monkeypatch.setattr(second, "say", shown.append)
+    monkeypatch.setattr(museum.hall, "say", shown.append)
     monkeypatch.setattr(plotting, "display", lambda data, raw: shown.append(data["text/plain"]))
     second.diagnose(1, "B")
     second.measure(1, mended.noisy_walk)

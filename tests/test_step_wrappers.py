@@ -43,7 +43,7 @@ def exact(schedule):
 
 @pytest.mark.parametrize("scale", [1.0, 2.5])
 @pytest.mark.parametrize("table", ["betas", "posterior_vars"])
-def test_46_the_shift_is_the_steps_variance_times_the_gradient(table, scale):
+def test_row_46_the_shift_is_the_steps_variance_times_the_gradient(table, scale):
     """log p = c x - x^2 has the gradient c - 2 x."""
     x, c = normal(6, 1), 3.0
     options = {"variances": getattr(SCHEDULE, table)} if table == "betas" else {}
@@ -57,7 +57,7 @@ def test_46_the_shift_is_the_steps_variance_times_the_gradient(table, scale):
 
 
 @pytest.mark.parametrize("table", ["betas", "posterior_vars"])
-def test_46_in_one_step_it_errs_by_terms_of_second_order(table):
+def test_row_46_in_one_step_it_errs_by_terms_of_second_order(table):
     """Against the mean of the class's own posterior step, at time 1/2, for T doubled."""
     x, errors = normal(9, 1), []
     for T in (100, 200, 400, 800):
@@ -76,7 +76,7 @@ def test_46_in_one_step_it_errs_by_terms_of_second_order(table):
     assert all(abs(slope - 2) < 0.1 for slope in slopes), slopes
 
 
-def test_46_trap_B49_over_a_whole_chain_it_errs_in_proportion_to_the_step():
+def test_row_46_trap_B49_over_a_whole_chain_it_errs_in_proportion_to_the_step():
     """Against guidance by eps_hat, which is exact, with the same noise; slopes 0.96, 1.05."""
     n, errors = 300, []
     for T in (50, 100, 200):

@@ -76,54 +76,60 @@ DIFFERENCES = {  # what is given, what is wanted, what is said
     ),
     "NaN": (row(math.nan, 2), row(1, 2), "The result holds NaN or infinity."),
     "infinity": (row(1, -math.inf), row(1, 2), "The result holds NaN or infinity."),
-    "the worst number": (row(1, 2.5, 9), row(1, 2, 3), "A number should be 3, yours is 9."),
+    "the worst number": (row(1, 2.5, 9), row(1, 2, 3), "A number should be 3, yours is 9, at [2]."),
     "four digits": (
         row(1, 1.23456789e-3),
         row(1, 9876.54321),
-        "A number should be 9877, yours is 0.001235.",
+        "A number should be 9877, yours is 0.001235, at [1].",
     ),
     "one factor": (
         row(-1, -2),
         row(1, 2),
-        "A number should be 2, yours is -2. Yours are all -1 times what they should be.",
+        "A number should be 2, yours is -2, at [1]. Yours are all -1 times what they should be.",
     ),
     "a factor of one number says nothing": (
         row(3),
         row(1),
         "A number should be 1, yours is 3.",
     ),
-    "the factor 0 says nothing": (row(0, 0), row(1, 2), "A number should be 2, yours is 0."),
+    "the factor 0 says nothing": (
+        row(0, 0),
+        row(1, 2),
+        "A number should be 2, yours is 0, at [1].",
+    ),
     "one factor, nearly": (
         row(3e6 + 5, 6e6 - 5),
         row(1e6, 2e6),
-        "A number should be 2e+06, yours is 6e+06. Yours are all 3 times what they should be.",
+        "A number should be 2e+06, yours is 6e+06, at [1]. "
+        "Yours are all 3 times what they should be.",
     ),
-    "no factor": (row(2, 5), row(1, 2), "A number should be 2, yours is 5."),
+    "no factor": (row(2, 5), row(1, 2), "A number should be 2, yours is 5, at [1]."),
     "a large count": (2**24, 2**24 + 1, "A number should be 16777217, yours is 16777216."),
     "a large count among others": (
         row(1e6, 2e6 + 1),
         torch.tensor([1_000_000, 2_000_000]),
-        "A number should be 2000000, yours is 2000001.",
+        "A number should be 2000000, yours is 2000001, at [1].",
     ),
     "numbers that differ late": (
         row(1, 1.0003),
         row(1, 1),
-        "A number should be 1, yours is 1.0003.",
+        "A number should be 1, yours is 1.0003, at [1].",
     ),
     "a factor that is nearly 1": (
         row(1.0003, 2.0006),
         row(1, 2),
-        "A number should be 2, yours is 2.001. Yours are all 1.0003 times what they should be.",
+        "A number should be 2, yours is 2.001, at [1]. "
+        "Yours are all 1.0003 times what they should be.",
     ),
     "the same infinity beside a wrong number": (
         row(math.inf, 3),
         row(math.inf, 2),
-        "A number should be 2, yours is 3.",
+        "A number should be 2, yours is 3, at [1].",
     ),
     "the same NaN beside a wrong number": (
         row(math.nan, 3),
         row(math.nan, 2),
-        "A number should be 2, yours is 3.",
+        "A number should be 2, yours is 3, at [1].",
     ),
     "empty": (row(), row(), ""),
     "empty, and should be": (
@@ -170,7 +176,11 @@ DIFFERENCES = {  # what is given, what is wanted, what is said
     ),
     "a large count in floats": (2.0**24 + 1, 2**24 + 1, ""),
     "a count, almost": (7.01, 7, "A number should be 7, yours is 7.01."),
-    "counts, almost": (row(7, 8.01), torch.tensor([7, 8]), "A number should be 8, yours is 8.01."),
+    "counts, almost": (
+        row(7, 8.01),
+        torch.tensor([7, 8]),
+        "A number should be 8, yours is 8.01, at [1].",
+    ),
     "stopped": (FAILED, row(1), "Your function stopped with KeyError: 1."),
     "both stopped": (FAILED, Stopped("KeyError", "Another sentence."), ""),
     "stopped otherwise": (FAILED, ENDLESS, "Your function stopped with KeyError: 1."),
@@ -262,9 +272,10 @@ TOY = Exercise(
 )
 LISTS = Exercise(lambda parts: parts[0] + parts[1], lambda _: [([row(1), row(2)],)], {}, ("h.",))
 WHOLE = Exercise(lambda n: torch.arange(n), lambda _: [(3,), (5,)], {}, ("h.",))
+SIZES = Exercise(lambda x: x * x, lambda _: [(row(*range(9)),), (row(2, 3, 4),)], {}, ("h.",))
 COUNT = Exercise(lambda: 2**24 + 1, lambda _: [()], {"Half.": lambda: 2**23}, ("h.",))
-WITH = " This was with x of shape (2,), t = 3, scale = 0.5."
-WITH_SECOND = " This was with x of shape (2, 2), t = 1, scale = 0.3333."
+WITH = " This was with x = [1, 2], t = 3, scale = 0.5."
+WITH_SECOND = " This was with x = [[1, 1], [1, 1]], t = 1, scale = 0.3333."
 
 
 def grown(parts):
@@ -298,14 +309,24 @@ VERDICTS = {
     "another": (
         TOY,
         lambda x, t, scale: x,
-        f"✗ Not yet. A number should be 3, yours is 2. Yours are all 0.6667 times what "
+        f"✗ Not yet. A number should be 3, yours is 2, at [1]. Yours are all 0.6667 times what "
         f"they should be.{WITH}",
     ),
     "another later": (
         TOY,
         wrong_later,
-        f"✗ Not yet. A number should be 0.3333, yours is 5.333. Yours are all 16 times what "
-        f"they should be.{WITH_SECOND}",
+        f"✗ Not yet. A number should be 0.3333, yours is 5.333, at [0, 0]. Yours are all 16 times "
+        f"what they should be.{WITH_SECOND}",
+    ),
+    "the failing case with the fewest numbers": (
+        SIZES,
+        lambda x: x,
+        "✗ Not yet. A number should be 16, yours is 4, at [2]. This was with x = [2, 3, 4].",
+    ),
+    "more numbers than a sentence can hold": (
+        SIZES,
+        lambda x: x * x + (len(x) > 6),
+        "✗ Not yet. A number should be 0, yours is 1, at [0]. This was with x of shape (9,).",
     ),
     "coarser": (
         TOY,
@@ -348,12 +369,12 @@ VERDICTS = {
     "halves for whole numbers": (
         WHOLE,
         lambda n: torch.arange(n) + 0.5 * (torch.arange(n) == 2),
-        "✗ Not yet. A number should be 2, yours is 2.5. This was with n = 3.",
+        "✗ Not yet. A number should be 2, yours is 2.5, at [2]. This was with n = 3.",
     ),
     "a long count in the arguments": (
         WHOLE._replace(cases=lambda _: [(12_345,)]),
         lambda n: torch.arange(n) + 1,
-        "✗ Not yet. A number should be 0, yours is 1. This was with n = 12345.",
+        "✗ Not yet. A number should be 0, yours is 1, at [0]. This was with n = 12345.",
     ),
     "a count": (COUNT, 2**24 + 1, "✓ Right."),
     "a count less by one": (COUNT, 2**24, "✗ Not yet. Your number is too small."),
@@ -391,7 +412,7 @@ def test_hints_and_verdicts_are_displayed_as_they_are(displayed, monkeypatch):
     assert [data["text/plain"] for data in displayed] == [
         "○ Hint 1 of 2: Vague.",
         "○ Hint 2 of 2: Plain.",
-        "○ No more hints: the solution is folded under the exercise.",
+        "○ No more hints: the solution is folded below the check.",
         "✓ Right, on every case tried.",
     ]
 

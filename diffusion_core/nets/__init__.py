@@ -1,20 +1,30 @@
-"""Small networks: an MLP for points, a U-Net for images, a classifier that judges them."""
+"""Small networks: for points, images and latents, what makes latents, what steers and judges."""
 
+from .blocks import Down, ResBlock, SelfAttention, Up
 from .classifier import Classifier
+from .controlnet import ControlNet, zero_conv
+from .dit import DiT
 from .embeddings import timestep_embedding
 from .levels import LevelPosterior, LevelUNet
+from .linear_vae import LinearVAE
 from .mlp import MLP
-from .unet import Down, ResBlock, SelfAttention, UNet, Up
+from .unet import UNet
+from .vae import VAE
 
 __all__ = [
     "MLP",
+    "VAE",
     "Classifier",
+    "ControlNet",
+    "DiT",
     "Down",
     "LevelPosterior",
     "LevelUNet",
+    "LinearVAE",
     "ResBlock",
     "SelfAttention",
     "UNet",
     "Up",
     "timestep_embedding",
+    "zero_conv",
 ]

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_count, kind, require
+from ..checks import check_count, check_finite, kind, require
+from .embeddings import check_steps
 
 
 def check_channels(in_channels: int, out_channels: int) -> None:
@@ -20,6 +21,13 @@ def check_floats(name: str, x: Tensor, weight: Tensor) -> None:
     if x.device != weight.device or not same:
         wanted = f"{weight.dtype} on {weight.device}, as the weights are"
         raise TypeError(f"{name} must be {wanted}, got {kind(x)}")
+
+
+def check_input(name: str, x: Tensor, weight: Tensor) -> None:
+    """Refuse what a network cannot answer to, NaN and infinity included; layers pass those on."""
+    check_floats(name, x, weight)
+    if not torch.compiler.is_compiling():  # it would cut the graph in two
+        check_finite(x, **{name: x})
 
 
 def check_told(y: Tensor | None, x_t: Tensor, null_label: int) -> None:
@@ -76,3 +84,20 @@ def check_unet(
     check_count("classes", classes, lowest=0)
     if widths[-1] % heads:
         raise ValueError(f"heads must divide the last width, {widths[-1]}, got {heads}")
+
+
+def check_noisy(unet: nn.Module, x_t: Tensor, t: Tensor, y: Tensor | None) -> None:
+    """Refuse what a UNet cannot answer to: other images x_t, steps t or labels y."""
+    check_input("x_t", x_t, unet.stem.weight)
+    shape = tuple(x_t.shape)
+    if x_t.ndim != 4 or x_t.shape[1] != unet.in_channels:
+        raise ValueError(f"x_t must have shape (B, {unet.in_channels}, H, W), got {shape}")
+    if 0 in shape[2:] or x_t.shape[2] % unet.factor or x_t.shape[3] % unet.factor:
+        wanted = f"H and W divisible by {unet.factor} = patch * 2**(len(widths) - 1)"
+        raise ValueError(f"x_t must have {wanted}, got {shape}")
+    norm = unet.attention.norm
+    least = len(x_t) * norm.num_channels * shape[2] * shape[3]
+    few = least == norm.num_groups * unet.factor**2
+    require(not few, "x_t", "have more pixels, to normalise", x_t)
+    check_steps(t, x_t)
+    check_told(y, x_t, unet.null_label)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..checks import check_count
 from .embeddings import check_even, check_steps, timestep_embedding
-from .inputs import check_floats
+from .inputs import check_input
 from .weights import drawn_from
 
 
@@ -36,11 +36,12 @@ class MLP(nn.Module):
             self.to_out = nn.Linear(width, dim)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        check_floats("x_t", x_t, self.from_x.weight)
+        check_input("x_t", x_t, self.from_x.weight)
         if x_t.ndim != 2 or x_t.shape[1] != self.dim:
             raise ValueError(f"x_t must have shape (B, {self.dim}), got {tuple(x_t.shape)}")
         check_steps(t, x_t)
-        h = self.from_x(x_t) + self.from_t(timestep_embedding(t, self.width))  # (B, width)
+        emb = timestep_embedding(t, self.width).to(x_t.dtype)  # float32 until here
+        h = self.from_x(x_t) + self.from_t(emb)  # (B, width)
         for layer in self.hidden:
             h = h + F.silu(layer(h))  # (B, width)
         return self.to_out(h)  # (B, dim)

@@ -19,7 +19,9 @@ class Exercise(NamedTuple):
     mistakes: a sentence that names a mistake -> the function that makes it; the first that fits.
     hints: one to three, from vague to plain.
     relative: compare each number with its own size only, for answers that are tiny.
-    use: for an answer that returns a function: (answer, *case) -> the numbers to compare.
+    use: for an answer that returns a function: (answer, *case) -> the numbers to compare; it may
+    raise what a mistake then raises, too.
+    draws: what is said of draws from torch's own generator, where drawing is a part of the task.
     """
 
     truth: Callable
@@ -28,6 +30,7 @@ class Exercise(NamedTuple):
     hints: tuple[str, ...]
     relative: bool = False
     use: Callable | None = None
+    draws: str = ""
 
     def used(self) -> "Exercise":
         """Return the exercise whose truth and mistakes are not called, but used."""

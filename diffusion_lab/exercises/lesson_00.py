@@ -1,5 +1,6 @@
-"""Lesson 00: digits mixed with noise, and what is left of a digit."""
+"""Lesson 00: how far a noisy picture spreads, and digits mixed with noise."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -38,13 +39,55 @@ def _with(signal: Callable, noise: Callable) -> Callable:
     return mixed
 
 
-def _signal_std() -> float:
+def _std_of_state() -> float:
+    """The root of the variances of both parts: q_marginal scales a spread as it does x_0."""
     schedule = schedule_from_alpha_bars(torch.tensor([KEPT], dtype=torch.float64))
-    return q_marginal(schedule, torch.full((1,), SPREAD, dtype=torch.float64), 1).mean.item()
+    part = q_marginal(schedule, torch.full((1,), SPREAD, dtype=torch.float64), 1)
+    return math.hypot(part.mean.item(), part.var.sqrt().item())
 
 
 EXERCISES = {
     "00.1": Exercise(
+        truth=_std_of_state,
+        cases=lambda generator: [()],
+        mistakes={
+            "That is the noise alone. The digit's part is added to it.": lambda: (1 - KEPT) ** 0.5,
+            "That is the digit's part alone. The noise is added to it.": lambda: KEPT**0.5 * SPREAD,
+            "You added standard deviations. What adds up for independent parts?": (
+                lambda: KEPT**0.5 * SPREAD + (1 - KEPT) ** 0.5
+            ),
+            "This is the variance; the standard deviation was asked for.": (
+                lambda: KEPT * SPREAD**2 + 1 - KEPT
+            ),
+            "That would be so for data of variance 1. These have a smaller one.": lambda: 1.0,
+            "0.5 is a standard deviation, and stands where a variance belongs.": (
+                lambda: (KEPT * SPREAD + 1 - KEPT) ** 0.5
+            ),
+            "The factors in the formula are roots; you multiplied by what stands under them.": (
+                lambda: ((KEPT * SPREAD) ** 2 + (1 - KEPT) ** 2) ** 0.5
+            ),
+            "You multiplied by what stands under the roots, and added standard deviations.": (
+                lambda: KEPT * SPREAD + 1 - KEPT
+            ),
+            "The digit is not shrunk in your number. Multiply it by its factor first.": (
+                lambda: (SPREAD**2 + 1 - KEPT) ** 0.5
+            ),
+            "The noise has variance 1 in your number. What is its factor?": (
+                lambda: (KEPT * SPREAD**2 + 1) ** 0.5
+            ),
+            "That is the variance of the noise alone. Add the digit's, and take the root.": (
+                lambda: 1 - KEPT
+            ),
+            "That is the variance of the digit's part alone. Add the noise's, and take the root.": (
+                lambda: KEPT * SPREAD**2
+            ),
+        },
+        hints=(
+            "x_t has two parts. Multiplying numbers by c multiplies their variance by c^2.",
+            "The digit's part has variance 0.36 * 0.25. What has the noise, and what do both have?",
+        ),
+    ),
+    "00.2": Exercise(
         truth=_dissolve,
         cases=_pictures,
         mistakes={
@@ -71,35 +114,8 @@ EXERCISES = {
         hints=(
             "Two factors, one for the digits and one for the noise. Section 4 has both.",
             "alpha_bar_t has shape (B,), a batch of pictures (B, 1, H, W). Give alpha_bar_t three "
-            "more axes of length 1.",
-            "With keep = alpha_bar_t[:, None, None, None]: keep.sqrt() * x0 + "
-            "(1 - keep).sqrt() * eps.",
-        ),
-    ),
-    "00.2": Exercise(
-        truth=_signal_std,
-        cases=lambda generator: [()],
-        mistakes={
-            "You multiplied by alpha_bar_t. The digit is multiplied by its root.": (
-                lambda: KEPT * SPREAD
-            ),
-            "This is the factor of the digit. Now apply it to 0.5.": lambda: KEPT**0.5,
-            "You took the factor of the noise, sqrt(1 - alpha_bar_t).": (
-                lambda: (1 - KEPT) ** 0.5 * SPREAD
-            ),
-            "You took 1 - alpha_bar_t. What is left of the digit is sqrt(alpha_bar_t).": (
-                lambda: (1 - KEPT) * SPREAD
-            ),
-            "This is the variance of what is left; the standard deviation was asked for.": (
-                lambda: KEPT * SPREAD**2
-            ),
-            "This is the standard deviation of x_t as a whole, with the noise in it.": (
-                lambda: (KEPT * SPREAD**2 + 1 - KEPT) ** 0.5
-            ),
-        },
-        hints=(
-            "Multiplying numbers by c multiplies their standard deviation by c, too.",
-            "The digit is multiplied by the root of 0.36.",
+            "more axes of length 1, with None for each: a tensor x of shape (B,) becomes (B, 1) by "
+            "x[:, None].",
         ),
     ),
 }

@@ -1,40 +1,25 @@
-"""The bug museum: the first hall, of lesson 14, stands here, the second in `second`."""
+"""The bug museum: the first hall, of lesson 14, stands in `first`, the second in `second`."""
 
-from collections.abc import Callable
-
-from ..plotting import say
-from . import exhibits, instruments, ledgers, walks
+from .first import EXHIBITS
 from .hall import Exhibit, Hall
 from .names import NAMES
+from .panel import explorer_of, place
 from .readings import Reading
 
-__all__ = ["EXHIBITS", "NAMES", "Exhibit", "Hall", "Reading", "measure", "reading", "review"]
+__all__ = ["EXHIBITS", "NAMES", "Exhibit", "Hall", "Reading", "diagnose", "instruments_of"]
+__all__ += ["measure", "measured", "named", "names", "open_code", "place", "reading"]
 
-EXHIBITS = {
-    1: Exhibit(exhibits.straight_betas, instruments.gap_of_50, "D"),
-    2: Exhibit(exhibits.curved_betas, instruments.last_beta, "K"),
-    3: Exhibit(exhibits.noisier, instruments.composed, "B"),
-    4: Exhibit(exhibits.pick_steps, instruments.steps_missed, "F"),
-    5: Exhibit(exhibits.step_vector, instruments.neighbours, "G"),
-    6: Exhibit(exhibits.last_layer, instruments.lowest_answer, "J"),
-    7: Exhibit(exhibits.step_back, walks.walked_variance, "I"),
-    8: Exhibit(exhibits.careful_step, walks.half_way, "C"),
-    9: Exhibit(exhibits.long_step, walks.at_the_end, "M"),
-    10: Exhibit(exhibits.stops, walks.from_nearest_point, "N"),
-    11: Exhibit(exhibits.lower_bound, ledgers.above_exact, "E"),
-    12: Exhibit(exhibits.level_probs, ledgers.sum_of_levels, "L"),
-}
 FIRST = Hall(EXHIBITS, NAMES)
 reading, named, measured = FIRST.reading, FIRST.named, FIRST.measured
+diagnose, open_code, measure = FIRST.diagnose, FIRST.open_code, FIRST.measure
 
 
-def measure(number: int) -> None:
-    """Show what the instrument says about exhibit `number`."""
-    found = reading(number)
-    say(f"{'✓' if found.passes else '✗'} {found.sentence()}")
+def instruments_of(number: int) -> tuple:
+    """Return the arguments of the `lab.Explorer` with which an instrument is chosen."""
+    return explorer_of(EXHIBITS[number])
 
 
-def review(number: int, diagnosis: str | None, mended: Callable) -> None:
-    """Say whether a letter names the mistake, and what the instrument says about a function."""
-    say(named(number, diagnosis))
-    say(measured(number, mended))
+def names() -> None:
+    """Print the names of mistakes, a letter and a name each."""
+    for letter, name in NAMES.items():
+        print(letter, "", name.name)

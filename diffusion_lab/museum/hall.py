@@ -1,13 +1,14 @@
 """A hall of the bug museum: a table of exhibits, names of mistakes, and what is said of both."""
 
 import math
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+import textwrap
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
 from ..calling import Stopped, call, no_default_device
+from ..plotting import say, show_source
 from .names import Name
 from .readings import Reading
 
@@ -15,16 +16,16 @@ from .readings import Reading
 class Exhibit(NamedTuple):
     """A function with a mistake, the instrument that finds it, and the letter of its name.
 
-    In a hall where the learner chooses the instrument: all that are offered, by their questions,
-    the function as it should be, and where such a mistake was seen.
+    Then all instruments that are offered, by their questions, the function as it should be, and
+    where such a mistake was seen.
     """
 
     function: Callable
     instrument: Callable[[Callable], Reading]
     letter: str
-    offered: Mapping[str, Callable[[Callable], Reading]] = MappingProxyType({})
-    mended: Callable | None = None
-    seen: str = ""
+    offered: dict[str, Callable[[Callable], Reading]]
+    mended: Callable
+    seen: str
 
 
 class _NoAnswer(Exception):
@@ -56,11 +57,30 @@ class Hall(NamedTuple):
             return f"✗ Not yet. {letter} is: {chosen.name}. {chosen.shows}"
         return f"✓ Right, it is {letter}: {chosen.name}."
 
+    def diagnose(self, number: int, diagnosis: str | None) -> None:
+        """Say whether a letter names the mistake of exhibit `number`."""
+        say(self.named(number, diagnosis))
+
+    def open_code(self, number: int) -> None:
+        """Show the code of exhibit `number`, and where its mistake was seen."""
+        show_source(self.exhibits[number].function)
+        print(textwrap.fill(f"Seen in {self.exhibits[number].seen}.", 96))
+
+    def measure(self, number: int, mended: Callable) -> None:
+        """Say what the instrument of exhibit `number` reads on a function in its place."""
+        say(self.measured(number, mended))
+
     def measured(self, number: int, mended: Callable) -> str:
         """Return the sentence on a learner's function under the instrument."""
 
+        own = []  # what the function itself raised
+
         def answered(*case: object) -> object:
-            result = mended(*case)
+            try:
+                result = mended(*case)
+            except BaseException as error:
+                own.append(error)
+                raise
             if result is None:
                 raise _NoAnswer
             return result
@@ -69,7 +89,10 @@ class Hall(NamedTuple):
         if isinstance(found, Stopped):
             if found.cause == _NoAnswer.__name__:
                 return "○ Nothing to measure yet."
-            return f"✗ The instrument could not measure your function. {found.sentence}"
+            if own or found.cause == "endless":
+                return f"✗ The instrument could not measure your function. {found.sentence}"
+            error = found.sentence.removeprefix("Your function stopped with ")
+            return f"✗ The instrument cannot use what your function returns: {error}"
         if math.isnan(found.value):
             return "✗ The instrument read NaN: your function makes numbers that are none."
         text = "The instrument is content" if found.passes else "The instrument still objects"

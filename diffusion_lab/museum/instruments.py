@@ -64,11 +64,15 @@ def neighbours(embed: Callable[[Tensor, int], Tensor]) -> Reading:
     return Reading(what, beside.double().mean().item(), 1, 1)
 
 
-def lowest_answer(layer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Reading:
-    """Measure the lowest of 10 000 answers to random features."""
+def below(layer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Reading:
+    """Measure the share of 10 000 answers to random features that are below -1.
+
+    Given the weights they are normal, with mean bias and std |weight|.
+    """
     rng = torch.Generator().manual_seed(0)
     h, weight, bias = (
         torch.randn(shape, generator=rng, dtype=torch.float64)
         for shape in ((10_000, 16), (1, 16), (1,))
     )
-    return Reading("The lowest of 10 000 answers", layer(h, weight, bias).min().item(), high=-1.0)
+    share = (layer(h, weight, bias) < -1).double().mean().item()
+    return Reading("Share of 10 000 answers below -1", share, 0.25, 0.55)

@@ -26,7 +26,7 @@ def short_schedule() -> NoiseSchedule:
 
 
 def ledger(schedule: NoiseSchedule, n: int) -> ElboTerms:
-    """Return the terms of the ELBO for n of the x_0 ~ N(0, 1), with the perfect guide."""
+    """Return the terms of the ELBO for n of the x_0 ~ N(0, 1), with the exact denoiser."""
     perfect, rng = mixture_eps_model(schedule, BELL), torch.Generator().manual_seed(1)
     options = {"variances": schedule.betas, "generator": rng}
     return elbo_terms(schedule, perfect, bell_points(n), decoder=gaussian_decoder, **options)

@@ -41,7 +41,7 @@ NAMES = {
     ),
     "H": Name(
         "noise added in the last step",
-        "Then a function that takes the step from t = 1 uses its z. Look at what it does there.",
+        "Then z is used in the step to clean data, and all the other steps are right. Are they?",
     ),
     "I": Name(
         "a variance from the wrong row: off by one in a table",

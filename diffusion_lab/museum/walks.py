@@ -14,6 +14,7 @@ from diffusion_core.mixtures import Mixture, diffuse, mixture, mixture_eps_model
 from diffusion_core.samplers import ddim_step
 from diffusion_core.schedules import NoiseSchedule, vp_schedule
 
+from . import exhibits, mended
 from .readings import EXACT, ONE, Reading
 
 POINTS = 400  # in a cloud
@@ -38,8 +39,13 @@ def real(data: Mixture) -> Callable[[int], Tensor]:
     return lambda n: data.sample(n, generator=rng)
 
 
+def two_samplers() -> dict[str, Callable]:
+    """Return two steps of Algorithm 2, one of them wrong, by the names "A" and "B"."""
+    return {"A": exhibits.step_back, "B": mended.step_back}
+
+
 def variance_after(step: Callable, schedule: NoiseSchedule) -> float:
-    """Walk back from N(0, 1) to data that is N(0, 1), with the perfect guide, in variances."""
+    """Walk back from N(0, 1) to data that is N(0, 1), with the exact denoiser, in variances."""
     perfect, variance = mixture_eps_model(schedule, BELL), 1.0
     for t in range(schedule.T, 0, -1):
         kept = step(schedule, ONE, perfect(ONE, t), t, 0 * ONE).item()
@@ -76,7 +82,7 @@ def half_way(step: Callable) -> Reading:
 
 
 def long_walk(step: Callable) -> Tensor:
-    """Return samples (n, 2) of RING, by 20 strides with the perfect guide."""
+    """Return samples (n, 2) of RING, by 20 strides with the exact denoiser."""
     schedule, rng = vp_schedule(100), torch.Generator().manual_seed(0)
     perfect, keep = mixture_eps_model(schedule, RING), schedule.alpha_bars.tolist()
     x = standard(rng, 2)

@@ -1,14 +1,15 @@
 # %% [markdown]
 # # 00 · What will you be able to do?
 #
-# A **diffusion model** draws pictures that nobody drew. The idea is short. Take a picture and add a little noise, again and again, until nothing is left of it. A neural network watches this for many pictures, and learns to take one step back. Then it gets pure noise, walks back step by step, and arrives at a picture that never existed.
+# A **diffusion model** draws pictures that nobody drew. (Lesson 06 checks that they are no copies.) Take a picture and add a little noise, again and again, until nothing is left of it. A neural network watches this for many pictures, and learns to take one step back. Then it gets pure noise, walks back step by step, and arrives at a picture that never existed.
 #
 # **At the end you can**
 # - draw digits from noise, and say in numbers how good they are;
+# - say what such a network gets, and what it answers;
 # - dissolve a digit in noise, and say what is left of it;
 # - find your way through a lesson, its exercises, and the whole course.
 #
-# **You need** some PyTorch, and the mean and the variance of random numbers. No GPU. **Time**: five minutes to run and look, about 30 to read it all and do the exercises.
+# **You need** some PyTorch, and the mean and the variance of random numbers. No GPU. **Time**: five minutes to run and look, about 50 to read it all and do the exercises.
 #
 # Click on the next cell and press Shift+Enter. The cell runs, and the one below is chosen. Go on like this to the end.
 
@@ -25,9 +26,7 @@ rng = torch.Generator().manual_seed(0)
 # %% [markdown]
 # ## 1. The picture first
 #
-# The network comes with the course. It learned on MNIST, 60 000 digits written by hand. `schedule` says how much noise there is at each of 1000 steps. The walk back takes 50 long strides instead of 1000 steps, to save time. We ask for the digits 0 to 9 in turn. The 60 digits below are drawn now, on your machine, within seconds.
-#
-# You need not understand the code yet. Lessons 05 and 06 explain every line of it.
+# The network comes with the course. It learned on MNIST, 60 000 digits written by hand. `schedule` says how much noise there is at each of 1000 steps; the walk back takes 50 long strides, to save time. We ask for the digits 0 to 9 in turn. The 60 digits below are drawn now, on your machine, within seconds. Lessons 05 and 06 explain every line of the code.
 
 # %%
 schedule = dc.cosine_schedule(1000)
@@ -36,29 +35,32 @@ strength = about["judge"]["guidance_scale"]  # how firmly we ask for a digit
 taus = dc.even_taus(1000, 50)  # 1000, 980, ..., 20, 0
 
 
-def walk_back(x_T, eta=1.0):
-    """Walk from noise to the digits 0, 1, .., 9, 0, .. in 50 strides; return all strides."""
-    labels = torch.arange(len(x_T), device=device) % 10
-    asked = dc.classifier_free(model.to(device), labels, guidance_scale=strength)
+def walk_back(x, eta=1.0, start=1000, scale=strength):
+    """Walk from step `start` to the digits 0, .., 9, 0, .. in long strides; return all strides."""
+    labels = torch.arange(len(x), device=device) % 10
+    asked = dc.classifier_free(model.to(device), labels, guidance_scale=scale)
     eps_model = dc.eps_model_from_v(schedule, asked)
     options = {"eta": eta, "clip": (-1, 1), "generator": rng}
-    chain = dc.sample_chain(dc.ddim_step, schedule, eps_model, x_T.to(device), taus, **options)
+    strides = [t for t in taus if t <= start]
+    chain = dc.sample_chain(dc.ddim_step, schedule, eps_model, x.to(device), strides, **options)
     return list(chain)
 
 
-x_T = torch.randn(60, 1, 28, 28, generator=rng)
+n = lab.up_to(60, least=2)  # 60; only the tests of the course draw fewer
+x_T = torch.randn(n, 1, 28, 28, generator=rng)
 chain = walk_back(x_T)
 drawn = chain[-1].x_t.cpu()
 fig, (ax,) = lab.figure(width=8, height=1.3)
 lab.draw_images(ax, drawn, 20)
-lab.show(fig, "60 digits that nobody wrote: the network drew each from a picture of pure noise.")
+lab.show(fig, "60 digits that nobody wrote: drawn from pure noise, each asked for by its label.")
 
 # %% [markdown]
-# Watch the first 30 of them come into being. Drag the slider, or press play. On the left is the picture on its way, on the right what the network expects it to become. When can you first tell which digit it will be?
+# Watch 30 of them come into being, in mixed order. Drag the slider, or press play. On the left is the picture on its way, on the right what the network expects it to become. When can you first tell which digit it will be?
 
 # %%
-on_the_way = [x_T, *(step.x_t for step in chain)]
-expected = [*(step.x0_hat for step in chain), drawn]
+mixed = torch.randperm(n, generator=rng)[:30]
+on_the_way = [x[mixed] for x in (x_T, *(step.x_t.cpu() for step in chain))]
+expected = [x[mixed] for x in (*(step.x0_hat.cpu() for step in chain), drawn)]
 fig, axes = lab.figure(2, width=9, height=1.9)
 panels = [lab.draw_images(ax, x_T[:30], 10) for ax in axes]
 axes[0].set_title("on the way")
@@ -68,40 +70,87 @@ axes[1].set_title("expected at the end")
 def scrub_strides(done):
     """Show the pictures after some of the 50 strides."""
     for panel, pictures in zip(panels, (on_the_way[done], expected[done]), strict=True):
-        panel.set_data(lab.image_grid(pictures[:30], 10))
+        panel.set_data(lab.image_grid(pictures, 10))
     return f"{done} of 50 strides done, t = {taus[done]}."
 
 
 lab.Explorer(
-    fig, panels, scrub_strides, {"done": lab.slider("strides done", 0, 50, 30)}, play="done"
+    fig, panels, scrub_strides, {"done": lab.slider("strides done", 0, 50, 20)}, play="done"
 )
 
 # %% [markdown]
-# ## 2. How good are they?
+# ### What goes in, what comes out
 #
-# Your eye is a good judge, but a slow one. A second network, the **judge**, was trained to read digits. It looks at every drawing and gives a probability to each of the ten digits. Three numbers come from it:
+# The network gets a noisy picture, the number $t$ of the step, which says how much noise there is, and a label: the digit that is asked for. It answers with a guess of the noise. (Ours answers with $v$, a mixture of noise and picture, from which both guesses follow: lesson 06.) Take the noise away, and a guess of the clean picture is left. In training we put the noise in ourselves, so it is known. The network is changed, little by little, until the squared error of its guess is small on average. That is all it learns. A step back goes a part of the way to the guess. Why not all of it at once? At large $t$ (drag it to 900) the guess is a blurred mean of many digits; small steps let the picture decide in between.
 #
-# - **confident**: the share of the drawings to which it gives more than 0.9 for one digit;
-# - **shares**: how often it sees each digit. A network that draws only ones may be readable, but has learned little;
-# - the **Fréchet distance**: one number for how far the drawings, as a set, are from real digits. The judge turns a picture into 64 numbers, its *features*, and reads the digit from these. The distance compares their means, their variances, and how they vary together. Lesson 06 has the formula.
-#
-# No number means anything alone. So real digits and pure noise stand beside each of them. For the distance we give multiples of the **floor**: how far a set of real digits, as many as were drawn, is by chance from the real test digits.
+# Below is a real 3. Move $t$, and tell the network another digit. (Both noises are shown at half strength.) When does it believe the picture, and when the label?
 
 # %%
 real_digits = data.images("test")
 real = data.to_signed(real_digits.x)
+first_of = {k: real[real_digits.labels == k][:1] for k in range(10)}
+eps = torch.randn(1, 1, 28, 28, generator=rng.manual_seed(1))
+fig, axes = lab.figure(5, width=11, height=2.5)
+titles = "in: noisy picture", "out: guess of the noise", "known: the noise"
+titles += "so: guess of the picture", "known: the picture"
+parts = [lab.draw_images(ax, first_of[3], 1) for ax in axes]
+for ax, title, part in zip(axes, titles, parts, strict=True):
+    part.set_data(lab.image_grid(eps / 2 if title == titles[2] else first_of[3], 1))
+    ax.set_title(title)
+told = dict(transform=axes[1].transAxes, ha="center", va="bottom", color="w", backgroundcolor="k")
+error = axes[1].text(0.5, 0.03, "", **told)
+picture_error = axes[3].text(0.5, 0.03, "", **told | {"transform": axes[3].transAxes})
+
+# %% [markdown]
+# A widget has three parts: a figure, a function that moves what changes and returns a sentence, and the controls.
+
+
+# %%
+def guess_noise(t, label):
+    """Show what the network makes of a noisy 3 when it is told a label."""
+    x_t = dc.q_sample(schedule, first_of[3], t, eps).to(device)
+    asked = dc.classifier_free(model, torch.tensor([label], device=device))
+    v = asked(x_t, torch.full((1,), t, device=device))
+    eps_hat = dc.eps_from_v(schedule, x_t, v, t).cpu()
+    guess = dc.x0_from_v(schedule, x_t, v, t).cpu()
+    for part, picture in zip(
+        (parts[0], parts[1], parts[3]), (x_t, eps_hat / 2, guess), strict=True
+    ):
+        part.set_data(lab.image_grid(picture, 1))
+    error.set_text(f"squared error {(eps_hat - eps).square().mean():.4f}")
+    picture_error.set_text(f"squared error {(guess - first_of[3]).square().mean():.4f}")
+    return f"a real 3 at t = {t}; the network is told that it is a {label}."
+
+
+controls = {"t": lab.slider("t", 1, 1000, 700), "label": lab.choice("label", list(range(10)), 3)}
+lab.Explorer(fig, [parts[0], parts[1], parts[3], error, picture_error], guess_noise, controls)
+
+# %% [markdown]
+# With little noise the picture decides, and with much noise the label. The *noise* is easy to guess where there is much of it; the *picture* is, where there is little. Which errors count how much is a question of lesson 04.
+#
+# ## 2. How good are they?
+#
+# A second network, the **judge**, was trained to read digits. It gives a probability to each of the ten digits. Three numbers come from it:
+#
+# - **confident**: the share of the drawings to which it gives more than 0.9 for one digit;
+# - **shares**: how often it sees each digit. A network that draws only ones may be readable, but has learned little;
+# - the **Fréchet distance**: how far the drawings, as a set, are from real digits. The judge turns a picture into 64 numbers, its *features*. The distance compares their means, variances, and how they vary together (formula in lesson 06).
+#
+# No number means anything alone. So real digits and pure noise stand beside each. The distance is given in multiples of the **floor**: how far a set of real digits, as many as were drawn, is by chance from the real test digits.
+
+# %%
+judged = real[: lab.up_to(10_000)]  # all of them
 network, _ = pretrained.load("judge")
-of_real = judge.judge_images(network, real, real)
+of_real = judge.judge_images(network, judged, judged)
 known = about["judge"]  # measured when the network was trained, on more drawings
-pure = torch.randn(known["samples"], 1, 28, 28, generator=rng)  # as many, for the same floor
+as_many = lab.up_to(known["samples"])  # for the same floor
+pure = torch.randn(as_many, 1, 28, 28, generator=rng)
 pictures = {"pure noise": pure, "your 60": drawn}
-verdicts = {name: judge.judge_images(network, x, real) for name, x in pictures.items()}
+verdicts = {name: judge.judge_images(network, x, judged) for name, x in pictures.items()}
 many = f"{known['samples']} drawn"
 
 # %% [markdown]
-# The network was also judged when it was trained, on many more drawings. Your 60 appear only in the left panel. So few would give no reliable shares, and would seem far from anything. The shares are those of the many drawings. Each digit was asked for equally often there, so even shares are what an obedient network gives.
-#
-# (Without a network connection and without MNIST's files, the real digits are those of scikit-learn; then the figure says so. The judge learned on MNIST, and reads them less well.)
+# Your 60 are too few for reliable shares, and would seem far from anything. So the network was also judged on many more drawings when it was trained; each digit was asked for equally often there. (Without a network connection and without MNIST's files, the real digits are those of scikit-learn; then the figure says so. The judge learned on MNIST, and reads them less well.)
 
 # %%
 confident = {name: verdict.confident for name, verdict in verdicts.items()}
@@ -111,9 +160,10 @@ distance = {name: d / known["frechet_floor"] for name, d in distance.items()} | 
 fig, axes = lab.figure(3, width=10, height=3)
 axes[0].bar_label(axes[0].barh(list(confident), list(confident.values())), fmt=" %.3f")
 axes[0].set(title="confident", xlabel="share of the pictures", xlim=(0, 1.3))
-axes[1].bar(range(10), known["shares"], color=lab.SKY, label=many)
-axes[1].plot(range(10), of_real.shares, "o", color=lab.BLACK, label="real")
-axes[1].plot(range(10), verdicts["pure noise"].shares, "x", color=lab.ORANGE, label="pure noise")
+axes[1].bar(torch.arange(10) - 0.2, known["shares"], 0.4, color=lab.SKY, label=many)
+shares = verdicts["pure noise"].shares
+axes[1].bar(torch.arange(10) + 0.2, shares, 0.4, color=lab.ORANGE, hatch="//", label="pure noise")
+axes[1].plot(torch.arange(10) - 0.2, of_real.shares, "o", color=lab.BLACK, label="real")
 axes[1].set(title="shares", xlabel="digit", xticks=range(10))
 axes[1].margins(y=0.3)
 axes[1].legend()
@@ -124,9 +174,9 @@ fig.supxlabel(real_digits.note, fontsize="small", wrap=True)
 lab.show(fig, "The judge on drawn digits, on real ones and on noise: confident, shares, distance.")
 
 # %% [markdown]
-# Look at the noise. The judge is sure of what it reads in pure noise, too, and reads nearly all of it as one digit! It never saw noise when it was trained, and nobody taught it to say "I do not know". So a high share of confident readings proves little alone. The shares and the distance give the noise away. Ask of every number in this course: what would nonsense reach?
+# Look at the noise. The judge is sure there, too, and reads nearly all of it as one and the same digit! It must choose among ten, it never saw noise when it was trained, and nobody taught it to say "I do not know". So a high share of confident readings proves little alone; shares and distance give the noise away. Ask of every number: what would nonsense reach? And what does real data reach? The drawings are read a little *more* surely than real digits, for we ask firmly: the network guesses with and without the label, and we go beyond the guess with it (06, 10). Such digits are more typical, and vary less. Two floors are far better than noise, and not yet real digits.
 #
-# The lines below are **claims**. Each says what a number should be; the bracket says what it is on your machine, and whether the claim holds there. Lessons end many of their experiments like this.
+# The lines below are **claims**: what a number should be, and in brackets what it is on your machine, and whether the claim holds there.
 
 # %%
 of_noise = verdicts["pure noise"]
@@ -144,24 +194,20 @@ lab.claim(
 # %% [markdown]
 # ## 3. Dissolve a digit yourself
 #
-# Now the other direction, the one that needs no network. Choose a digit and drag $t$, the number of the step, from 0 to 1000. We call the clean picture $x_0$, and the picture at step $t$ is $x_t$. Grey levels go from −1 (black) to 1 (white); noise goes beyond, and is shown as black and white.
-#
-# The curves on the right show by how much the digit and the noise are multiplied; the two dots are at your $t$. Where do you lose the digit? (The sentence below the picture names `alpha_bar`; section 4 says what it is.)
+# Now the other direction, which needs no network. Choose a digit and drag $t$ from 0 to 1000. We call the clean picture $x_0$, and the picture at step $t$ is $x_t$. Grey levels go from −1 (black) to 1 (white); noise goes beyond, and is shown as black and white. The curves show by how much the digit and the noise are multiplied. Where do you lose the digit?
 
 # %%
-first_of = {k: real[real_digits.labels == k][:1] for k in range(10)}
 signal, noise = schedule.alpha_bars.sqrt(), schedule.marginal_vars.sqrt()
 fig, (left, right) = lab.figure(2, width=8, height=3.2)
 picture = lab.draw_images(left, first_of[3], 1)
-right.plot(signal, label="digit times")
-right.plot(noise, label="noise times")
-(here,) = right.plot([0, 0], [1, 0], "o", color=lab.BLACK)
+right.plot(signal, label="factor of the digit")
+right.plot(noise, label="factor of the noise")
 right.legend(loc="lower center")
 right.set(xlabel="t", ylabel="factor", ylim=(-0.03, 1.03))
-eps = torch.randn(1, 1, 28, 28, generator=rng.manual_seed(1))
+(here,) = right.plot([0, 0], [1, 0], "o", color=lab.BLACK)
 
 # %% [markdown]
-# A widget has three parts: a figure, a function that moves what changes and returns a sentence, and the controls.
+# The noise is that of the last picture, and stays fixed:
 
 
 # %%
@@ -169,10 +215,7 @@ def dissolve_slowly(t, digit):
     """Show a digit at step t."""
     picture.set_data(lab.image_grid(dc.q_sample(schedule, first_of[digit], t, eps), 1))
     here.set_data([t, t], [signal[t], noise[t]])
-    return (
-        f"digit {digit}, t = {t}: alpha_bar = {schedule.alpha_bars[t]:.4f}, "
-        f"digit times {signal[t]:.3f} + noise times {noise[t]:.3f}."
-    )
+    return f"t = {t}: the digit {digit}, times {signal[t]:.3f}, plus noise, times {noise[t]:.3f}."
 
 
 controls = {"t": lab.slider("t", 0, 1000, 300), "digit": lab.choice("digit", list(range(10)), 3)}
@@ -181,27 +224,25 @@ lab.Explorer(fig, [picture, here], dissolve_slowly, controls)
 # %% [markdown]
 # ## 4. The one formula
 #
-# In words: the picture at step $t$ is the clean picture times one number, plus noise times another. The first number falls from 1 to nearly 0, the second rises from 0 to nearly 1.
-#
-# In symbols:
+# The picture at step $t$ is the clean picture times one number, which falls from 1 to nearly 0, plus noise times another, which rises from 0 to nearly 1:
 #
 # $$x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon.$$
 #
 # - $\epsilon$ ("epsilon", `eps`) is the noise: for every pixel a number of its own from the normal distribution with mean 0 and variance 1;
 # - $\bar\alpha_t$ ("alpha bar", `alpha_bars[t]`) is a number between 0 and 1 that the schedule gives to step $t$. It says what share of the digit's variance is left.
 #
-# Why the roots? Multiplying by $c$ multiplies a variance by $c^2$. So the noise in $x_t$ has variance $1-\bar\alpha_t$: exactly what the digit has lost, if its variance was 1. The noise has mean 0, so the mean of $x_t$ is $\sqrt{\bar\alpha_t}\,x_0$.
-#
-# This is the package's version. `q_marginal` gives that mean and that variance:
+# Why the roots? Multiplying by $c$ multiplies a variance by $c^2$, and the variances of independent parts add. So the noise brings the variance $1-\bar\alpha_t$: just what the digit has lost, if its variance was 1. And why shrink the digit at all? So that the numbers keep their size. For data of variance 1 the network sees the same variance at every $t$; for our digits (0.39) it grows slowly to 1. And the last state is noise that one can draw. This is the package's version:
 
 # %%
 lab.show_source(dc.q_sample)
 
-# %% [markdown]
-# Is it true? At the top of this lesson, noise was added *step by step*. The formula jumps to step $t$ at once. So the cell below takes 300 small steps, one after the other (`q_step` is one step), for three pixels: black, grey and white. It does so 20 000 times, and jumps 20 000 times. Mean and variance of both must be those of the formula, within five standard errors. (A **standard error** is by how much an average of finitely many draws is off, typically. Five of them are as good as never exceeded. For the mean of $n$ normal draws it is $\sqrt{\text{variance}/n}$; for their variance, the variance times $\sqrt{2/n}$.)
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: is one jump the same as 300 steps?
+#
+# At the top, noise was added *step by step*. The formula jumps to step $t$ at once. So the cell takes 300 small steps, one after the other (`q_step` is one step: the state times $\sqrt{1-\beta_t}$, plus noise of variance $\beta_t$), for three pixels: black, grey and white. It does so 20 000 times, and jumps 20 000 times. Mean and variance of both must be those of the formula, within five **standard errors**: by how much an average of finitely many draws is off, typically. For the mean of $n$ normal draws that is $\sqrt{\text{variance}/n}$; for their variance, the variance times $\sqrt{2/n}$.
 
 # %%
-t, n = 300, 20_000
+t, n, rng = 300, 20_000, rng.manual_seed(2)
 pixels = torch.tensor([-1.0, 0.2, 1.0], dtype=torch.float64).expand(n, 3)
 walked = pixels
 for step in range(1, t + 1):
@@ -218,13 +259,12 @@ for i, name in enumerate(("black", "grey", "white")):
 for x_t in (walked, jumped):
     assert ((x_t.mean(0) - mean).abs() < 5 * (var / n).sqrt()).all()
     assert ((x_t.var(0) - var).abs() < 5 * var * (2 / n) ** 0.5).all()
+print(f"standard errors: {(var / n).sqrt():.4f} and {var * (2 / n) ** 0.5:.4f}")
 
 # %% [markdown]
-# Lesson 02 shows *why* many steps make one jump. Lessons 03 to 06 are about the way back.
-#
 # ## 5. Predict, then run
 #
-# In the picture of section 3 the two factors cross near $t = 500$. So half of the variance is noise after half of the steps. How much is it after a quarter of them: a quarter? And after three quarters? Write down two numbers before you run the cell.
+# In the picture of section 3 the two factors cross near $t = 500$. So the noise has variance one half after half of the steps. What is its variance after a quarter of them: a quarter? And after three quarters? Write down two numbers before you run the cell.
 
 # %%
 half = int((noise >= signal).nonzero()[0])
@@ -240,24 +280,25 @@ for t in (250, 500, 750):
 #
 # `torch.randn` draws from the normal distribution. One letter less, `torch.rand`, draws evenly between 0 and 1. Somebody starts the walk from that. Nothing stops with an error. What will the drawings look like?
 #
-# The sampler has a dial, $\eta$ ("eta"): with `eta=0` it adds no fresh noise on the way, with `eta=1`, as in section 1, it adds some in every stride. Above each panel stands the share of the 30 drawings that the judge reads with confidence. (A high share proves little, as section 2 showed. A low one is a bad sign.)
+# The sampler has a dial, $\eta$ ("eta"): with `eta=0` it adds no fresh noise on the way, with `eta=1`, as in section 1, it adds some in every stride but the last. Above each panel stands the share of the 30 drawings that the judge reads with confidence. (A low share is a bad sign; a high one proves little.)
 
 # %%
 even = torch.rand(30, 1, 28, 28, generator=rng.manual_seed(3))
+few = lab.up_to(30, least=2)
 broken = {
-    "randn, eta = 0": walk_back(x_T[:30], eta=0.0)[-1].x_t.cpu(),
-    "rand, eta = 0": walk_back(even, eta=0.0)[-1].x_t.cpu(),
-    "rand, eta = 1": walk_back(even, eta=1.0)[-1].x_t.cpu(),
+    "randn, eta = 0": walk_back(x_T[:few], eta=0.0)[-1].x_t.cpu(),
+    "rand, eta = 0": walk_back(even[:few], eta=0.0)[-1].x_t.cpu(),
+    "rand, eta = 1": walk_back(even[:few], eta=1.0)[-1].x_t.cpu(),
 }
 fig, axes = lab.figure(3, width=10, height=1.5)
-confident = {name: judge.judge_images(network, x, real).confident for name, x in broken.items()}
+confident = {name: judge.judge_images(network, x, judged).confident for name, x in broken.items()}
 for ax, (name, x) in zip(axes, broken.items(), strict=True):
     lab.draw_images(ax, x, 10)
     ax.set_title(f"{name}: confident {confident[name]:.2f}")
 lab.show(fig, "30 drawings from normal noise, from even noise, and from even noise with eta = 1.")
 
 # %% [markdown]
-# Even noise has mean 0.5 and variance 1/12, where the network expects 0 and 1. With `eta=0` no fresh noise comes in, so the wrong start stays in the drawings. With `eta=1` the fresh noise washes most of it away, and the drawings look much better: **the mistake hides**. Mistakes in diffusion models often do. That is why this course checks numbers, and does not trust looks.
+# Even noise has mean 0.5 and variance 1/12, where the network expects 0 and 1. Its mean is a grey veil; the network takes it for white strokes, and with `eta=0` no fresh noise corrects that. With `eta=1` the fresh noise washes most of it away, and the drawings look much better: **the mistake hides**. Mistakes in diffusion models often do. That is why this course checks numbers, and does not trust looks.
 
 # %%
 right_one, wrong, hidden = confident.values()
@@ -270,83 +311,37 @@ print(
 # %% [markdown]
 # ## 7. How a lesson works
 #
-# 1. A **question** is the title. The **picture** comes before the formula.
-# 2. Then the **maths**. Each equation is executed: a check below it fails if the equation, or the code, is wrong. From lesson 01 on, the main equations have numbers.
-# 3. The idea **from scratch** in a few lines; then the **package's version**, shown as it runs; a check that both agree.
-# 4. An **experiment**, often with sliders.
-# 5. **Predict, then run**: a guess makes you notice more. **What breaks**: one mistake, and how it shows.
-# 6. **Exercises** that answer, and a **summary** with the next lesson.
+# You have seen most of it: a question as title, the picture before the formula, sliders, a prediction, a mistake. Each equation is executed: a check below it fails if the equation, or the code, is wrong. What a first reader can skip stands folded under a heading "Deeper"; a click opens it.
 #
 # **Sliders without a mouse.** Press Tab until the slider is marked. The arrow keys move it by one, Page Up and Page Down by five, Home and End to its ends. You may also click on the number beside it, and type another. A picture that does not follow has no running kernel: run its cell, and those above it.
 #
-# **Exercises.** Write your answer in the cell with `# your line here`, run it, then run the cell below it. `lab.check` compares with the package, on fresh random numbers. It says "Not attempted yet", "Right", or what went wrong: many mistakes it knows by name. `lab.hint` shows one hint at a time; in a lesson it stands behind a `#`, which you take away. The solution is folded below. The next cell asks for the first hint of exercise 1:
+# **Exercises.** Write your answer in the cell with `# your line here`, run it, then run the cell below it. `lab.check` compares with the package, on fresh random numbers. It says "Not attempted yet", "Right", or what went wrong: many mistakes it knows by name. If you are stuck, take the `#` away from `lab.hint`; each run shows one more hint. The solution is folded.
+#
+# ## 8. Exercises
+#
+# **Exercise 1. Predict the number.** The pixels of $x_0$ have standard deviation 0.5, and at some step $\bar\alpha_t = 0.36$. What is the standard deviation of $x_t$, to three decimals?
+#
+# Before you answer, see what somebody hears who took 0.8:
 
 # %%
-lab.hint("00.1")
+compare = lab.check  # the same check, on somebody else's answer
+compare("00.1", 0.8)
 
 # %% [markdown]
-# ## 8. A map of the course
-#
-# | no. | question | what you understand at its end | minutes |
-# |---|---|---|---|
-# | 00 | What will you be able to do? | how a lesson works | 30 |
-# | 01 | [How does a gradient pass through a die?](01_reparameterization.ipynb) | gradients through random draws; merging noises | 75 |
-# | 02 | [How does a picture turn into noise?](02_forward_process.ipynb) | the way into noise, step by step and at once | 80 |
-# | 03 | [Why is the way back out of reach, and what is within reach?](03_posterior.ipynb) | one step back, when the clean data is known | 105 |
-# | 04 | [How does a bound become a loss?](04_elbo.ipynb) | what a network should learn, and why | 160 |
-# | 05 | [Can a network learn to walk back?](05_toy_2d.ipynb) | training and sampling, on points in the plane | 70 |
-# | 06 | [Can it draw digits?](06_mnist.ipynb) | a network like that of section 1, trained in front of you | 85 |
-# | 07 | [Can you learn a slope that nobody can tell you?](07_score_matching.ipynb) | three losses that learn the slope of a density; guessing noise is one | 95 |
-# | 08 | [Can a slope and some noise draw new points?](08_langevin_ncsn.ipynb) | Langevin dynamics: drawing with a score alone, from much noise to little | 115 |
-# | 09 | [How few calls of the network are enough?](09_sde_ode_samplers.ipynb) | the way back as an equation, with noise or without; ten calls, not a thousand | 120 |
-# | 14 | [What is wrong with this code?](14_bug_museum.ipynb) | twelve mistakes that raise no error, found by measurement, named and mended | 90 |
-# | 14b | [Can you find a mistake before you see the code?](14b_second_hall.ipynb) | more of them, from the symptom on: the code comes last | 50 |
-#
-# **To come**: 10 guidance; 11 ControlNet; 12 latent diffusion; 13 flow matching. Where a lesson names one of these, you can go on without it.
-#
-# An arrow means that a lesson builds on another:
-#
-# ```text
-#  01 - - > 02 ----> 03 ----> 04     the theory
-#            |
-#            +-----> 05 ----> 06     the practice
-#                     |
-#                     +-----> 07 ----> 08 ----> 09     the score
-# ```
-#
-# 02 needs one fact of 01: a sum of independent normal numbers is normal again. Who takes that on trust can begin with 02. 14, a museum of mistakes, comes after 05, and its second hall after 09. In a hurry? Take 02, 05 and 06; only section 9 of 06 uses 04.
-#
-# ## 9. Ten symbols
-#
-# | symbol | name in code | meaning |
-# |---|---|---|
-# | $T$ | `T` | the number of steps, here 1000 |
-# | $t$ | `t` | a step, from 1 to $T$; 0 is clean data |
-# | $x_0$ | `x0` | clean data |
-# | $x_t$ | `x_t` | the state after step $t$ |
-# | $x_T$ | `x_T` | where sampling starts: noise |
-# | $\epsilon$ | `eps` | the noise in $x_t$ |
-# | $\beta_t$ | `betas[t]` | the variance of the noise that step $t$ adds |
-# | $\bar\alpha_t$ | `alpha_bars[t]` | what $t$ steps keep of the variance: the product of all $1-\beta_s$ up to $s = t$ |
-# | $\hat\epsilon$ | `eps_hat` | the network's guess of $\epsilon$; a hat is a guess |
-# | $\hat x_0$ | `x0_hat` | the guess of $x_0$ that follows from it |
-#
-# Row $t$ of every table belongs to step $t$, and row 0 is clean data: so a table has $T + 1$ rows. Functions that begin with `q_` are fixed; what begins with `p_` is learned. All symbols: [NOTATION.md](../NOTATION.md).
+# And yours?
 
 # %%
-print("T:", schedule.T, "  rows of alpha_bars:", len(schedule.alpha_bars))
-print(
-    f"alpha_bars[0] = {schedule.alpha_bars[0]:.4f}, alpha_bars[500] = {schedule.alpha_bars[500]:.4f}"
-)
-product = torch.ones((), dtype=torch.float64)
-for s in range(1, 501):
-    product = product * (1 - schedule.betas[s])
-torch.testing.assert_close(product, schedule.alpha_bars[500], rtol=1e-12, atol=0)
+# STARTER
+std_of_x_t = None  # your number here
+# SOLUTION
+std_of_x_t = (0.36 * 0.5**2 + 1 - 0.36) ** 0.5
+
+# %%
+# lab.hint("00.1")
+lab.check("00.1", std_of_x_t)
 
 # %% [markdown]
-# ## 10. Exercises
-#
-# **Exercise 1.** Write `dissolve(x0, alpha_bar_t, eps)`, the formula of section 4 for a batch of pictures. `x0` and `eps` have shape (B, 1, H, W). `alpha_bar_t` has shape (B,): one number for each picture, so give it more axes.
+# **Exercise 2. Dissolve a digit of your own** (15 minutes). Write `dissolve(x0, alpha_bar_t, eps)`, the formula of section 4 for a batch of pictures. `x0` and `eps` have shape (B, 1, H, W). `alpha_bar_t` has shape (B,): one number for each picture, so give it more axes.
 
 
 # %%
@@ -362,24 +357,112 @@ def dissolve(x0, alpha_bar_t, eps):
 
 
 # %%
-# lab.hint("00.1")
-lab.check("00.1", dissolve)
-
-# %% [markdown]
-# **Exercise 2. Predict the number.** The pixels of $x_0$ have standard deviation 0.5. At some step $\bar\alpha_t = 0.36$. What is the standard deviation of the part of $x_t$ that comes from the digit, $\sqrt{\bar\alpha_t}\,x_0$?
-
-# %%
-# STARTER
-std_of_digit_part = None  # your number here
-# SOLUTION
-std_of_digit_part = 0.36**0.5 * 0.5
-
-# %%
 # lab.hint("00.2")
-lab.check("00.2", std_of_digit_part)
+lab.check("00.2", dissolve)
 
 # %% [markdown]
-# ## 11. Summary
+# Now draw a digit (left button; Shift takes away). A nine is there to begin with. Without the pad, give it a (28, 28) tensor from −1 (black) to 1 (white), or the path of a picture file.
+
+# %%
+down, across = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+ring = (1.7 - (torch.hypot(down - 9.5, across - 13) - 4.5).abs()).clamp(0, 1)
+stroke = (1.7 - (across - 17.5).abs()).clamp(0, 1) * ((down > 8) & (down < 24))
+pad = lab.DrawingPad(2 * torch.maximum(ring, stroke) - 1)
+pad
+
+# %% [markdown]
+# Run this after each drawing. Above, your `dissolve` takes it to five steps. Below, the network walks back from each; nobody tells it a label. **Predict**: up to which $t$ does *your* digit come back?
+
+# %%
+ts = [100, 300, 500, 700, 900]
+mine = pad.image.expand(5, -1, -1, -1)
+alpha_bar_t = schedule.alpha_bars[ts].float()
+fresh = torch.randn(5, 1, 28, 28, generator=rng.manual_seed(4))
+noisy, by = dissolve(mine, alpha_bar_t, fresh), "your dissolve"
+if noisy is None:
+    noisy, by = (
+        dc.q_sample(schedule, mine, torch.tensor(ts), fresh),
+        "q_sample, until yours is there",
+    )
+back = [walk_back(x[None], start=t, scale=0)[-1].x_t.cpu() for x, t in zip(noisy, ts, strict=True)]
+fig, (ax,) = lab.figure(width=8, height=3)
+labels = ["your digit", *(f"t = {t}" for t in ts)]
+lab.draw_images(ax, torch.cat([mine[:1], noisy, mine[:1], *back]), 6, labels=labels)
+ax.set_xlabel(f"above: dissolved by {by}; below: walked back from there")
+lab.show(fig, "Your digit, dissolved up to five steps, and what the network makes of each.")
+
+# %% [markdown]
+# The noise erases the fine lines first and the digit last; what is erased, the network invents. At $t = 900$ too little is left to tell which digit it was. Draw a letter, a house, a 7 with a bar. What does it take them for?
+#
+# ## 9. A map of the course
+#
+# | no. | question | what you understand at its end | minutes |
+# |---|---|---|---|
+# | 00 | What will you be able to do? | how a lesson works | 50 |
+# | 01 | [How does a gradient pass through a die?](01_reparameterization.ipynb) | gradients through random draws | 60 |
+# | 02 | [How does a picture turn into noise?](02_forward_process.ipynb) | the way into noise | 65 |
+# | 03 | [Why is the way back out of reach, and what is within reach?](03_posterior.ipynb) | one step back | 90 |
+# | 04 | [How does a bound become a loss?](04_elbo.ipynb) | what a network should learn, and why | 80 |
+# | 05 | [Can a network learn to walk back?](05_toy_2d.ipynb) | training and sampling in the plane | 80 |
+# | 06 | [Can it draw digits?](06_mnist.ipynb) | the network, trained in front of you | 85 |
+# | 07 | [Can you learn a slope that nobody can tell you?](07_score_matching.ipynb) | losses that learn the slope of a density | 95 |
+# | 08 | [Can a slope and some noise draw new points?](08_langevin_ncsn.ipynb) | Langevin dynamics | 115 |
+# | 09 | [How few calls of the network are enough?](09_sde_ode_samplers.ipynb) | the way back as an equation | 120 |
+# | 10 | [Can you tell a diffusion model what to draw?](10_guidance.ipynb) | steering by labels, by known pixels | 120 |
+# | 11 | [Can a trained network learn to follow your lines?](11_controlnet.ipynb) | ControlNet | 90 |
+# | 12 | [Must diffusion work on pixels?](12_latent_diffusion.ipynb) | latent diffusion | 110 |
+# | 13 | [Is there a straighter way to the data?](13_flow_matching.ipynb) | flow matching; one step | 110 |
+# | 14 | [What is wrong with this code?](14_bug_museum.ipynb) | twelve mistakes that raise no error | 105 |
+# | 14b | [Can you find a mistake before you see the code?](14b_second_hall.ipynb) | more of them | 135 |
+# | 15 | [What changes when one process becomes many?](15_scaling_up.ipynb) | many processes | 90 |
+#
+# Arrows show what builds on what:
+#
+# ```text
+#  01 - - > 02 ----> 03 ----> 04     the theory
+#            |
+#            +-----> 05 ----> 06     the practice
+#                     |
+#                     +-----> 07 ----> 08 ----> 09 ----> 13     the score
+#                                                |
+#                                                +-----> 10 ----> 11, 12   steering
+# ```
+#
+# 02 needs one fact of 01: a sum of independent normal numbers is normal again. Who takes that on trust can begin with 02. 14 comes after 05, its second hall after 10, and 15 after 06. In a hurry? Take 02, 05 and 06; only a folded section of 06 uses 04.
+
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: the symbols of the course
+#
+# | symbol | name in code | meaning |
+# |---|---|---|
+# | $T$ | `T` | the number of steps, here 1000 |
+# | $t$ | `t` | a step, from 1 to $T$; 0 is clean data |
+# | $x_0$ | `x0` | clean data |
+# | $x_t$ | `x_t` | the state after step $t$ |
+# | $x_T$ | `x_T` | where sampling starts: noise |
+# | $\epsilon$ | `eps` | the noise in $x_t$ |
+# | $\beta_t$ | `betas[t]` | the variance of the noise that step $t$ adds |
+# | $\alpha_t$ | `alphas[t]` | $1-\beta_t$: what step $t$ keeps of the variance |
+# | $\bar\alpha_t$ | `alpha_bars[t]` | what $t$ steps keep of the variance: the product of all $1-\beta_s$ up to $s = t$ |
+# | $\text{SNR}_t$ | `snr[t]` | $\bar\alpha_t/(1-\bar\alpha_t)$, the signal-to-noise ratio |
+# | $\hat\epsilon$ | `eps_hat` | the network's guess of $\epsilon$; a hat is a guess |
+# | $\hat x_0$ | `x0_hat` | the guess of $x_0$ that follows from it |
+# | $\eta$ | `eta` | the share of fresh noise in a stride back: 0 none, 1 as in section 1 |
+#
+# Row $t$ of every table belongs to step $t$, and row 0 is clean data: so a table has $T + 1$ rows. Functions that begin with `q_` are fixed; what begins with `p_` is learned. All symbols: [NOTATION.md](../NOTATION.md).
+
+# %%
+print("T:", schedule.T, "  rows of alpha_bars:", len(schedule.alpha_bars))
+print(
+    f"alpha_bars[0] = {schedule.alpha_bars[0]:.4f}, alpha_bars[500] = {schedule.alpha_bars[500]:.4f}"
+)
+product = torch.ones((), dtype=torch.float64)
+for s in range(1, 501):
+    product = product * (1 - schedule.betas[s])
+torch.testing.assert_close(product, schedule.alpha_bars[500], rtol=1e-12, atol=0)
+
+# %% [markdown]
+# ## 10. Summary
 #
 # 1. Noise turns pictures into nothing, step by step; a network learns to walk back, and then draws new ones from pure noise.
 # 2. At step $t$, the picture is the clean one times $\sqrt{\bar\alpha_t}$ plus noise times $\sqrt{1-\bar\alpha_t}$.

@@ -581,7 +581,8 @@ for first in firsts:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dc.PriorGapWarning)  # low first levels: on purpose
         ladder = dc.schedule_from_noise_levels(levels)
-    z = torch.randn(6000, 2, generator=rng.manual_seed(11), dtype=torch.float64)
+    n = 6000 if first == 15 else lab.up_to(6000)  # the list below begins with 15
+    z = torch.randn(n, 2, generator=rng.manual_seed(11), dtype=torch.float64)
     guess = dc.mixture_eps_model(ladder, modes)
     chain = dc.sample_chain(dc.annealed_langevin_step, ladder, guess, z, ratio=0.5, generator=rng)
     shrink = [scale for scale, _ in ladder.marginal_factors.numbers]
@@ -720,10 +721,9 @@ history = dc.train(net, level_loss, batches, steps=1500, lr=5e-3, ema=ema)
 # Both draw from the same start: the exact score, and the network.
 
 # %%
-few = dc.is_short_run()
 z = torch.randn(1000, 2, generator=rng.manual_seed(11), dtype=torch.float64).float()
 learned = dc.eps_model_from_ncsn(schedule, partial(ncsn, ema.model))
-options = {"steps": 2 if few else 100, "ratio": 0.5, "generator": rng}
+options = {"steps": lab.up_to(100), "ratio": 0.5, "generator": rng}
 *_, last = dc.sample_chain(dc.annealed_langevin_step, schedule, learned, z, **options)
 sets = {"data": modes.sample(1000, generator=rng), "exact score": runs[15.0][1][-1]}
 sets["network"] = last.x_t
@@ -752,7 +752,7 @@ shipped, _ = pretrained.load("mnist")
 opinion, _ = pretrained.load("judge")
 cosine = dc.cosine_schedule(1000)
 guess = dc.eps_model_from_v(cosine, shipped)
-n, (long, hasty) = (8, (3, 2)) if few else (40, (20, 10))
+n, long, hasty = (lab.up_to(count, least=2) for count in (40, 20, 10))
 z = torch.randn(n, 1, 28, 28, generator=rng.manual_seed(15))
 
 
@@ -772,12 +772,12 @@ rows = {
 # %%
 test = data.images("test")
 real = data.to_signed(test.x)
-order = torch.randperm(len(real), generator=rng)[: 300 if few else 1000]
+order = torch.randperm(len(real), generator=rng)[: lab.up_to(1000)]
 annealed = dc.annealed_langevin_step
 sets = {
-    "annealed": draw_digits(annealed, rows[long], steps=2 if few else 10, ratio=0.5),
-    "in haste": draw_digits(annealed, rows[hasty], steps=1 if few else 5, ratio=0.2),
-    "lesson 06": draw_digits(dc.ddim_step, dc.even_taus(1000, 4 if few else 50), eta=1.0),
+    "annealed": draw_digits(annealed, rows[long], steps=lab.up_to(10), ratio=0.5),
+    "in haste": draw_digits(annealed, rows[hasty], steps=lab.up_to(5), ratio=0.2),
+    "lesson 06": draw_digits(dc.ddim_step, dc.even_taus(1000, lab.up_to(50)), eta=1.0),
     "noise": z.clamp(-1, 1),
     "real": real[order[:n]],
 }

@@ -698,7 +698,7 @@ print(f"10 calls of 2M: {ten:.4g}; 100 of DDIM: {hundred:.4g}; ratio {ten / hund
 # %%
 shipped, _ = pretrained.load("mnist")
 opinion, _ = pretrained.load("judge")
-n, slow_steps = (8, 10) if dc.is_short_run() else (64, 100)
+n, slow_steps = lab.up_to(64, least=2), lab.up_to(100)
 fast_rows = dc.nearest_taus(schedule, dc.geometric_levels(20.0, 0.05, 10))
 z = torch.randn(n, 1, 28, 28, generator=rng.manual_seed(9))
 
@@ -765,9 +765,7 @@ for name, heun, last_two in (("Euler", False, (160, 320)), ("Heun", True, (40, 8
 # %%
 test = data.images("test")
 pair = data.to_signed(torch.stack([test.x[(test.labels == d).nonzero()[2, 0]] for d in (3, 8)]))
-up_rows = dc.nearest_taus(
-    schedule, dc.geometric_levels(100.0, 0.02, 6 if dc.is_short_run() else 20)
-)
+up_rows = dc.nearest_taus(schedule, dc.geometric_levels(100.0, 0.02, lab.up_to(20, least=3)))
 guess = dc.eps_model_from_v(schedule, shipped)  # without a label: none is known on the way up
 *_, latent = dc.invert(schedule, guess, pair, up_rows, heun=True)
 one, other = latent.x_t
@@ -810,7 +808,7 @@ def no_half_step(schedule, eps_model, x_t, t, s):
     return step if s == 0 else step._replace(x_t=twice)
 
 
-n, steps = (4, 4) if dc.is_short_run() else (24, 20)
+n, steps = lab.up_to(24, least=2), lab.up_to(20, least=2)
 fours, z = torch.full((n,), 4), torch.randn(n, 1, 28, 28, generator=rng.manual_seed(6))
 rows_20 = dc.nearest_taus(schedule, dc.geometric_levels(20.0, 0.05, steps))
 kinds = {
@@ -937,12 +935,12 @@ def my_cloud(count, seed):
 # Run it:
 
 # %%
-seeds = range(1 if dc.is_short_run() else 3)
+seeds = range(lab.up_to(3))
 tries = [[my_cloud(count, seed) for seed in seeds] for count in (3, 5, 10)]
 mine = {}  # calls: distance in multiples of the table's floor
 if tries[0][0][0] is not None:
     like_table = partial(moons.sample, generator=torch.Generator().manual_seed(1))
-    pairs = 3 if dc.is_short_run() else 20
+    pairs = lab.up_to(20, least=2)
     floor_2000 = metrics.floor(metrics.energy_distance, like_table, 2000, pairs=pairs).mean
     for clouds in tries:
         found = [metrics.energy_distance(x, like_table(2000)).item() for x, _ in clouds]
@@ -990,4 +988,4 @@ lab.show(fig, "The measured solvers on two moons, and yours: quality against cal
 #
 # **References.** Anderson, *Reverse-Time Diffusion Equation Models* (1982). Song et al., *Score-Based Generative Modeling through Stochastic Differential Equations* (2021). Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). Karras et al., *Elucidating the Design Space of Diffusion-Based Generative Models* (2022). Lu et al., *DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models* (2022). Grathwohl et al., *FFJORD* (2019).
 #
-# **Next**: [14b · Can you find a mistake before you see the code?](14b_second_hall.ipynb)
+# **Next**: [10 · Can you tell a diffusion model what to draw?](10_guidance.ipynb)

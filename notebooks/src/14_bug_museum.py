@@ -1,15 +1,15 @@
 # %% [markdown]
 # # 14 · What is wrong with this code?
 #
-# Code for diffusion models rarely fails with an error. It runs, the loss falls, pictures come out, and they are a little worse than they should be. This museum shows twelve mistakes of that kind. You find each one out with an instrument, give it its name, and mend it.
+# Code for diffusion models rarely fails with an error. It runs, the loss falls, samples come out, and they are a little worse than they should be. This museum shows twelve mistakes of that kind, and at its end a whole program with two more. You see what is odd, choose an instrument, name the mistake, and open the code last.
 #
 # **At the end you can**
-# - use an instrument that shows whether a schedule, a training step, a sampler or a likelihood is right;
-# - read a number together with the range in which it must lie;
-# - recognise twelve mistakes in code, and mend them;
+# - choose an instrument that shows whether a schedule, a training step, a sampler or a likelihood is right;
+# - read a number beside the range in which it must lie, and beside what right code gives;
+# - find, name and mend mistakes that raise no error;
 # - say why an instrument may see nothing although the mistake is there.
 #
-# **You need** lessons 02 to 05, and from lesson 06 the vector that tells a network its step. Nothing is trained here. **Time**: about 90 minutes, seven for each exhibit. They do not build on each other, so stop whenever you like.
+# **You need** lessons 02 to 05, and from lesson 06 the vector that tells a network its step. The exhibits do not build on each other, so stop whenever you like. **Time**: about 105 minutes, seven for an exhibit and a quarter of an hour for the program.
 
 # %%
 import torch
@@ -18,153 +18,130 @@ from matplotlib.patches import Rectangle
 import diffusion_core as dc
 import diffusion_lab as lab
 from diffusion_core import metrics
-from diffusion_core.nets import timestep_embedding
 from diffusion_lab import museum
-from diffusion_lab.museum import exhibits, instruments, ledgers, walks
+from diffusion_lab.museum import exhibits, instruments, ledgers, mended, program, walks
 from diffusion_lab.museum.readings import quiet
 
 torch.set_num_threads(1)  # so that sums repeat to the last digit; nothing here is large
 
 # %% [markdown]
-# ## 1. The picture first
+# ## 1. Which instrument?
 #
-# The data below are nine narrow Gaussians on a square. One of the four clouds is real data, and one was made by the package's sampler. The other two were made by exhibits of this museum, with a mistake in each. All samplers use the perfect guide (lesson 05). In the code, `walks.NINE` is the data as a mixture, `walks.standard` draws points from $N(0, I)$, and `walks.real(data)` is a function that draws real points: give it their number. Which two are wrong?
+# The data are nine narrow Gaussians on a square. Two samplers walk there in 50 steps with $\sigma_t^2=\beta_t$ and the exact denoiser (lesson 04). One of them is wrong, and the code below does not tell which. Do the clouds?
 
 
 # %%
-def walk_to_nine(step):
-    """Return samples after 50 steps with the perfect guide."""
-    schedule, rng = dc.vp_schedule(50), torch.Generator().manual_seed(0)
-    perfect, x = dc.mixture_eps_model(schedule, walks.NINE), walks.standard(rng, 2)
+def walk_to_nine(step, seed):
+    """Return samples after 50 steps with the exact denoiser."""
+    schedule, rng = dc.vp_schedule(50), torch.Generator().manual_seed(seed)
+    exact, x = dc.mixture_eps_model(schedule, walks.NINE), walks.standard(rng, 2)
     for t in range(schedule.T, 0, -1):
-        x = step(schedule, x, perfect(x, t), t, walks.standard(rng, 2))
+        x = step(schedule, x, exact(x, t), t, walks.standard(rng, 2))
     return x
 
 
-rng = torch.Generator().manual_seed(0)
-schedule = dc.vp_schedule(50)
-perfect, x_T = dc.mixture_eps_model(schedule, walks.NINE), walks.standard(rng, 2)
-*_, last = dc.sample_chain(dc.ddpm_step, schedule, perfect, x_T, generator=rng)
-clouds = {
-    "A": walk_to_nine(exhibits.careful_step),
-    "B": last.x_t,
-    "C": walks.real(walks.NINE)(len(x_T)),
-    "D": walk_to_nine(exhibits.step_back),
-}
-
-# %% [markdown]
-# Look for modes that are missing, that are too wide or too narrow, and for points between them.
-
-# %%
-fig, axes = lab.figure(4, width=12, height=3.2, sharey=True)
-for ax, (name, cloud) in zip(axes, clouds.items(), strict=True):
+samplers = walks.two_samplers()  # "A" and "B"
+clouds = {name: [walk_to_nine(step, seed) for seed in range(5)] for name, step in samplers.items()}
+fig, axes = lab.figure(3, width=10, height=3.4, sharey=True)
+shown = {"data": walks.real(walks.NINE)(walks.POINTS), "A": clouds["A"][0], "B": clouds["B"][0]}
+for ax, (name, cloud) in zip(axes, shown.items(), strict=True):
     lab.draw_points(ax, cloud, limit=1.4, title=name)
-for ax in axes[1:]:
-    ax.set_ylabel("")
-lab.show(fig, "Four clouds of nine modes each: real data, a right sampler and two wrong ones.")
+lab.show(fig, "Nine modes each: the data, and the samples of A and of B, one of which is wrong.")
 
 # %% [markdown]
-# C is real data. The modes of B, made by the right sampler, are the narrowest of all: 50 steps with the posterior's variance are coarse for modes so narrow (lesson 04, section 11). B is right; A and D are exhibits 8 and 7. So a look at the widths does not find the wrong ones. Can the energy distance of lesson 05, as a multiple of its floor?
+# Two numbers for each, over five seeds: the energy distance to real points as a multiple of its floor (lesson 05), and the width of the modes as a multiple of the true one.
 
 # %%
-for name in "ABD":
-    fresh = walks.real(walks.NINE)
-    score = metrics.times_floor(metrics.energy_distance, [clouds[name]], fresh)
-    print(f"{name}: {score.mean:.2f} times the floor")
-    assert score.mean < 2
+for name, found in clouds.items():
+    far = metrics.times_floor(metrics.energy_distance, found, walks.real(walks.NINE))
+    off = [torch.cdist(x, walks.NINE.means).min(1).values.square().mean() / 2 for x in found]
+    width = torch.stack(off).sqrt() / 0.05
+    print(
+        f"{name}: {far.mean:.2f} +- {far.std:.2f} floors; widths {width.min():.2f} to {width.max():.2f}"
+    )
 
 # %% [markdown]
-# All three are below twice the floor, the right one as well as the wrong: this number does not tell them apart. The mistakes are there all the same, and with a network in the place of the perfect guide they do harm. So we must measure where a mistake acts, and not only at the end.
+# The distance cannot tell them apart: chance moves it more than the mistake does. The widths can. All of A's are well below 1, all of B's are near it. A is wrong, and it is exhibit 7. An instrument sees what it asks for, and nothing else.
 #
-# ## 2. How a visit goes
+# **A visit** has five steps. Look at the *number and the figure*: the exhibit is red, right code is blue. *Choose an instrument*: decide first which question the exhibit fails, then turn to it. Grey is what is allowed, so no place within it is better than another; an instrument for which both are inside cannot see this mistake. *Name* the mistake: the list serves all twelve, and four of its names are never needed. Then *open the code*, and *mend* it. Its docstring is true; the code below it is not. What you write is measured with the instrument, and compared with the package's function on fresh random cases.
 #
-# 1. Read the exhibit's **source**. Its docstring says what the function ought to do. It is true; the code below it is not.
-# 2. Read the **instrument**. It gives one number, and the range in which the number must lie. ✗ means outside.
-# 3. Look at the **figure**, if you want to see more.
-# 4. **Exercise**: put the letter of the mistake's name into `diagnosis`, and write the function right. You may copy the source and change it. Three verdicts come back: on the name, on your function under the same instrument, and on your function compared with the package's on fresh random cases.
-#
-# The instruments of this course:
-#
-# | instrument | the question it asks | from lesson |
-# |---|---|---|
-# | prior gap | is $x_T$ noise, as sampling assumes? | 02 |
-# | end points | do numbers begin and end where they should? | 02 |
-# | moments | do mean and variance come out as the exact ones? | 02, 05 |
-# | coverage | is every step asked for? | 05 |
-# | nearest neighbour | do steps beside each other get the nearest vectors? | 06 |
-# | nearest point | does a sample land on the data? | here |
-# | range | can every right answer be given? | 05 |
-# | distance against its floor | are these samples as good as real ones? | 05 |
-# | ledger of the ELBO | does a bound keep to the exact log-likelihood? | 04 |
-# | sum | do probabilities add up to 1? | 04 |
-#
-# And these are the names. Sixteen are on the list and twelve are needed, each once.
-
-# %%
-for letter, name in museum.NAMES.items():
-    print(letter, "", name.name)
+# ## 2. Into noise
 
 # %% [markdown]
-# ## 3. First hall: into noise
+# ### Exhibit 1: where sampling begins
 #
-# ### Exhibit 1: fifty steps
-#
-# A thousand steps take long, so somebody takes 50. The function makes the $\beta_t$ of the schedule; with $T = 1000$ they are DDPM's. The instrument is the prior gap of lesson 02: how many bits per dimension $q(x_T)$ may be away from $N(0, I)$, where sampling starts.
-
-# %%
-lab.show_source(exhibits.straight_betas)
-museum.measure(1)
-
-# %% [markdown]
-# Drag $T$. On the left is $\bar\alpha_t$, what is left of the data's variance after $t$ steps. On the right are the data, two points at −1 and 1, after all $T$ steps; dotted is $N(0, 1)$. From which $T$ on is the gap at most 0.01?
+# A schedule of $T$ steps. Drag $T$. On the left is $\bar\alpha_t$. On the right are the data, two points at −1 and 1, after all $T$ steps; dotted is $N(0, 1)$, from which sampling begins.
 
 # %%
 DATA = dc.mixture(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
 axis = torch.linspace(-4, 4, 161, dtype=torch.float64)
 normal = dc.Gaussian(torch.zeros(1).double(), torch.ones(1).double()).log_prob(axis).exp()
 fig, (left, right) = lab.figure(2, width=9, height=3)
-(curve,) = left.plot([0, 1000], [1, 0])
-(end,) = left.plot([1000], [0], "o", color=lab.BLACK)
 left.set(xlabel="t", ylabel="alpha_bar", xlim=(0, 1030), ylim=(-0.03, 1.03))
 right.set(xlabel="x_T", ylabel="density", ylim=(0, 0.65))
 right.plot(axis, normal, color=lab.BLACK, ls=":")
-(density,) = right.plot(axis, normal, color=lab.BLUE, ls="-")
+lines = []
+for name, color, style in (("exhibit", lab.RED, "-"), ("right code", lab.BLUE, "--")):
+    lines += left.plot([0, 1000], [1, 0], style, color=color, label=name)
+    lines += right.plot(axis, normal, style, color=color)
+legend = left.legend(loc="upper right")
 
 # %% [markdown]
-# This is what moves when you drag. The package warns of every schedule whose prior gap is above 0.01 (lesson 02); `quiet` keeps that warning back here, as the gap is what we look at:
+# The gap is that of lesson 02, in bits per dimension. `quiet` keeps back the package's warning of it:
 
 
 # %%
 def explore_gap(T):
-    """Show the exhibit's schedule with T steps."""
-    schedule = quiet(lambda: dc.NoiseSchedule(exhibits.straight_betas(T)))
-    curve.set_data(torch.arange(T + 1), schedule.alpha_bars)
-    end.set_data([T], [schedule.alpha_bars[-1]])
-    last = dc.diffuse(schedule, DATA, T)
-    density.set_data(axis, last.log_prob(axis[:, None]).exp())
-    left_over, gap = schedule.alpha_bars[-1], dc.prior_gap(schedule)
-    return f"T = {T}: alpha_bar_T = {left_over:.4f}, prior gap {gap:.4f} bits per dimension."
+    """Show the schedules of exhibit 1 and of right code with T steps."""
+    gaps = []
+    for i, betas_of in enumerate((exhibits.straight_betas, mended.straight_betas)):
+        schedule = quiet(lambda betas_of=betas_of: dc.NoiseSchedule(betas_of(T)))
+        lines[2 * i].set_data(torch.arange(T + 1), schedule.alpha_bars)
+        end = dc.diffuse(schedule, DATA, T).log_prob(axis[:, None]).exp()
+        lines[2 * i + 1].set_data(axis, end)
+        gaps.append(dc.prior_gap(schedule))
+    return f"T = {T}: prior gap {gaps[0]:.4f} bits in the exhibit, {gaps[1]:.4f} in right code."
 
 
-lab.Explorer(fig, [curve, end, density], explore_gap, {"T": lab.slider("T", 10, 1000, 50, step=10)})
+lab.Explorer(fig, lines, explore_gap, {"T": lab.slider("T", 30, 1000, 50, step=10)})
 
 # %% [markdown]
-# **Exercise 1.** Name the mistake. Then write `straight_betas(T)` for any $T$ from 25 on (with 20 or fewer, the last beta would reach 1): evenly spaced, both ends multiplied by the same factor, and so chosen that the $T$ betas add up to what DDPM's 1000 add up to.
+# **Choose an instrument:**
+
+# %%
+lab.Explorer(*museum.instruments_of(1))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+museum.names()
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "D"
+
+# %%
+museum.diagnose(1, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(1)
+
+# %% [markdown]
+# **Exercise 1.** Write `straight_betas(T)` for any $T$ from 25 on: evenly spaced, both ends multiplied by the same factor, and so chosen that the $T$ betas add up to what DDPM's 1000 add up to.
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def straight_betas(T):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "D"
-
-
 def straight_betas(T):
     scale = 1000 / T  # fewer steps, larger ones
     return torch.linspace(1e-4 * scale, 0.02 * scale, T, dtype=torch.float64)
@@ -172,69 +149,95 @@ def straight_betas(T):
 
 # %%
 # lab.hint("14.1")
-museum.review(1, diagnosis, straight_betas)
+museum.measure(1, straight_betas)
 lab.check("14.1", straight_betas)
 
 # %% [markdown]
-# ### Exhibit 2: a parabola
+# <details><summary>What it was, once you have mended it</summary>
 #
-# Another schedule for 1000 steps. Its betas grow slowly at first and then fast. "Quadratic" means here: the *roots* $\sqrt{\beta_t}$ are evenly spaced. The instrument reads the end point.
+# With $T=1000$ the exhibit is DDPM's schedule. With fewer steps its $\beta_t$ stay as small, and less noise is put in: on the slider, its gap is at most 0.01 bits from $T=430$ on. Sampling then begins from another law than the one in which the data ends.
+#
+# </details>
+#
+# ### Exhibit 2: two curves
+#
+# Two schedules with 1000 steps, and what they leave of the data. Their docstring promises $\beta_t$ from 0.0001 to 0.02, with evenly spaced roots.
 
 # %%
-lab.show_source(exhibits.curved_betas)
-museum.measure(2)
+schedules = {
+    "exhibit": quiet(lambda: dc.NoiseSchedule(exhibits.curved_betas(1000))),
+    "right code": quiet(lambda: dc.NoiseSchedule(mended.curved_betas(1000))),
+}
+colors = {"exhibit": lab.RED, "right code": lab.BLUE, "real": lab.BLACK}
+styles = {"exhibit": "-", "right code": "--", "real": ":"}
+fig, (ax,) = lab.figure(width=7, height=2.8)
+for name, s in schedules.items():
+    ax.plot(s.alpha_bars, styles[name], color=colors[name], label=name)
+    print(f"{name}: alpha_bar_1000 = {s.alpha_bars[-1]:.4f}")
+ax.set(xlabel="t", ylabel="alpha_bar", ylim=(0, 1.03))
+ax.legend()
+lab.show(fig, "After 1000 steps, exhibit 2 leaves nearly all of the data, right code nothing.")
 
 # %% [markdown]
-# The figure compares it with DDPM's straight betas, which have the same ends, or should have. How much of the data is left at $t = 1000$?
+# **Choose an instrument.** That $x_T$ is not noise, the figure shows. The instruments ask why, so they ask what the docstring promises:
 
 # %%
-curved = quiet(lambda: dc.NoiseSchedule(exhibits.curved_betas(1000)))
-fig, axes = lab.figure(2, width=9, height=3)
-for name, s in {"exhibit 2": curved, "straight": dc.linear_schedule(1000)}.items():
-    axes[0].plot(s.betas[1:], label=name)
-    axes[1].plot(s.alpha_bars, label=name)
-axes[0].set(xlabel="t", ylabel="beta")
-axes[1].set(xlabel="t", ylabel="alpha_bar", ylim=(0, 1.03))
-axes[0].legend()
-lab.show(
-    fig, "Beside the straight betas, those of exhibit 2 are hardly above 0; most data is left."
-)
-print(f"alpha_bar_1000: {curved.alpha_bars[-1]:.3f}, prior gap {dc.prior_gap(curved):.3f} bits")
+lab.Explorer(*museum.instruments_of(2))
 
 # %% [markdown]
-# **Exercise 2.** Name the mistake, and write `curved_betas(T)` as its docstring says.
+# **Name it:**
+
+# %%
+# museum.names()  # shows the list again
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "K"
+
+# %%
+museum.diagnose(2, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(2)
+
+# %% [markdown]
+# **Exercise 2.** Write `curved_betas(T)` as the docstring says.
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def curved_betas(T):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "K"
-
-
 def curved_betas(T):
     return torch.linspace(1e-4**0.5, 0.02**0.5, T, dtype=torch.float64) ** 2
 
 
 # %%
 # lab.hint("14.2")
-museum.review(2, diagnosis, curved_betas)
+museum.measure(2, curved_betas)
 lab.check("14.2", curved_betas)
 
 # %% [markdown]
+# <details><summary>What it was, once you have mended it</summary>
+#
+# Evenly spaced numbers were squared, and their ends were squared, too: the exhibit goes from $10^{-8}$ to 0.0004.
+#
+# </details>
+#
 # ### Exhibit 3: one step of the chain
 #
-# From $x_{t-1}$ to $x_t$, with the noise given as `z`. The instrument puts 200 such steps together and compares the variance with that of $q(x_T \mid x_0)$, which jumps there at once.
-#
-# We build this instrument from scratch, since it is a good one: it needs no random numbers. A step is $x_t = a\,x_{t-1} + b\,z$ with two numbers $a$ and $b$ that depend on $t$. Feed it $x_{t-1} = 1, z = 0$, and it answers $a$. Feed it $x_{t-1} = 0, z = 1$, and it answers $b$. As $z$ is independent of $x_{t-1}$ and has variance 1,
+# A step is $x_t = a\,x_{t-1} + b\,z$ with two numbers $a$, $b$ that depend on $t$. So it can be measured without random numbers: $x_{t-1}=1$, $z=0$ gives $a$, and $x_{t-1}=0$, $z=1$ gives $b$. As $z$ has variance 1 and is independent,
 #
 # $$\text{Var}(x_t) = a^2\,\text{Var}(x_{t-1}) + b^2.$$
+#
+# The figure puts 200 steps from a fixed $x_0$ together. Dotted is the jump, $q(x_t\mid x_0)$.
 
 
 # %%
@@ -249,96 +252,125 @@ def add_up_variances(step, schedule):
     return torch.tensor(found, dtype=torch.float64)
 
 
-# %% [markdown]
-# Below are the museum's own version (`ONE` is a tensor holding a single 1) and the exhibit; then a check that both versions find the same numbers, and the reading:
-
-# %%
-lab.show_source(instruments.variances_by_steps, exhibits.noisier)
 schedule = dc.vp_schedule(200)
-by_steps = add_up_variances(exhibits.noisier, schedule)
-theirs = torch.tensor(instruments.variances_by_steps(schedule, exhibits.noisier)).double()
-torch.testing.assert_close(by_steps, theirs)
-museum.measure(3)
-
-# %% [markdown]
-# Far too little noise, or far too much? The figure shows the standard deviation of $x_t$ for fixed $x_0$, both ways.
-
-# %%
 fig, (ax,) = lab.figure(width=7, height=2.8)
-ax.plot(schedule.marginal_vars.sqrt(), label="at once, by q(x_t | x_0)")
-ax.plot(by_steps.sqrt(), label="step by step, exhibit 3")
+for name, step in (("exhibit", exhibits.noisier), ("right code", mended.noisier)):
+    stds = add_up_variances(step, schedule).sqrt()
+    ax.plot(stds, styles[name], color=colors[name], label=name, lw=2)
+    print(f"{name}: standard deviation of x_200 = {stds[-1]:.4f}")
+ax.plot(schedule.marginal_vars.sqrt(), ":", color=lab.BLACK, label="jump")
 ax.set(xlabel="t", ylabel="standard deviation of x_t")
 ax.legend()
-lab.show(fig, "The noise put in step by step by exhibit 3 stays far below that of the jump.")
+lab.show(fig, "Exhibit 3's standard deviation stays far below the jump's; right code's lies on it.")
 
 # %% [markdown]
-# **Exercise 3.** Name the mistake, and write `noisier(schedule, x_prev, t, z)` right. `t` is one whole number.
+# **Choose an instrument:**
+
+# %%
+lab.Explorer(*museum.instruments_of(3))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+# museum.names()  # shows the list again
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "B"
+
+# %%
+museum.diagnose(3, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(3)
+
+# %% [markdown]
+# **Exercise 3.** Write `noisier(schedule, x_prev, t, z)` right. `t` is one whole number.
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def noisier(schedule, x_prev, t, z):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "B"
-
-
 def noisier(schedule, x_prev, t, z):
     return schedule.alphas[t].sqrt() * x_prev + schedule.betas[t].sqrt() * z
 
 
 # %%
 # lab.hint("14.3")
-museum.review(3, diagnosis, noisier)
+museum.measure(3, noisier)
 lab.check("14.3", noisier)
 
 # %% [markdown]
-# ## 4. Second hall: training
+# <details><summary>What it was, once you have mended it</summary>
+#
+# $\beta_t\,z$ has variance $\beta_t^2$, and $\beta_t$ was wanted. As $\beta_t < 1$, far too little noise is added.
+#
+# </details>
+#
+# ## 3. Training
 #
 # ### Exhibit 4: which steps?
 #
-# Algorithm 1 draws a step for each example of a batch. The instrument draws 20 000 times from $T = 50$ steps, and counts which are missed. If each of 50 steps has the same chance, the chance that one of them is missed 20 000 times is $(49/50)^{20\,000}$, less than $10^{-175}$.
+# Algorithm 1 draws a step for each example. Here are 20 000 draws from $T=50$ steps, and how often the last ones came:
 
 # %%
-lab.show_source(exhibits.pick_steps)
-museum.measure(4)
-
-# %% [markdown]
-# The figure counts how often each of the last ten steps, 41 to 50, was drawn, and 51, which is no step and must stay empty.
-
-# %%
-drawn = exhibits.pick_steps(50, 20_000, 0)
-counts = torch.bincount(drawn, minlength=52)[41:52]
 fig, (ax,) = lab.figure(width=7, height=2.6)
-ax.bar(range(41, 52), counts, color=lab.SKY)
+for name, pick in (("exhibit", exhibits.pick_steps), ("right code", mended.pick_steps)):
+    counts = torch.bincount(pick(50, 20_000, 0), minlength=52)[41:52]
+    shift = -0.2 if name == "exhibit" else 0.2
+    ax.bar(torch.arange(41, 52) + shift, counts, 0.4, color=colors[name], label=name)
+    print(f"{name}: t = 41 to 51 drawn {counts.tolist()} times")
 ax.axhline(20_000 / 50, color=lab.BLACK, ls=":")
-ax.set(xlabel="t", ylabel="times drawn", xticks=range(41, 52))
-lab.show(fig, "How often exhibit 4 draws t = 41 to 51; dotted is what an equal chance would give.")
+ax.set(xlabel="t", ylabel="times drawn", xticks=range(41, 52), ylim=(0, 640))
+ax.legend(ncols=2)
+lab.show(fig, "How often t = 41 to 51 was drawn; dotted is what an equal chance would give.")
 
 # %% [markdown]
-# Sampling *begins* at $t = T$. What a network says about a step on which it was never trained is anybody's guess, and the whole walk starts from it.
-#
-# **Exercise 4.** Name the mistake, and write `pick_steps(T, n, seed)` right. Make the generator from the seed as the exhibit does, and draw with one call of `torch.randint`.
+# **Choose an instrument:**
+
+# %%
+lab.Explorer(*museum.instruments_of(4))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+# museum.names()  # shows the list again
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "F"
+
+# %%
+museum.diagnose(4, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(4)
+
+# %% [markdown]
+# **Exercise 4.** Write `pick_steps(T, n, seed)` right. Make the generator from the seed as the exhibit does, and draw with one call of `torch.randint`.
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def pick_steps(T, n, seed):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "F"
-
-
 def pick_steps(T, n, seed):
     rng = torch.Generator().manual_seed(seed)
     return torch.randint(1, T + 1, (n,), generator=rng)
@@ -346,61 +378,71 @@ def pick_steps(T, n, seed):
 
 # %%
 # lab.hint("14.4")
-museum.review(4, diagnosis, pick_steps)
+museum.measure(4, pick_steps)
 lab.check("14.4", pick_steps)
 
 # %% [markdown]
+# <details><summary>What it was, once you have mended it</summary>
+#
+# Sampling *begins* at $t=T$, and the network never saw it. (That right code misses one of 50 steps has a chance below $50\,(49/50)^{20\,000} < 10^{-173}$.)
+#
+# </details>
+#
 # ### Exhibit 5: a vector for each step
 #
-# A network is told $t$ as a row of `dim` numbers, cosines and sines of $t$ at many frequencies (lesson 06). Steps beside each other should get vectors that are close. The instrument takes 200 steps. For each it looks for the nearest vector among the other 199, and asks whether this belongs to a step beside it.
-
-# %%
-lab.show_source(exhibits.step_vector)
-museum.measure(5)
-
-# %% [markdown]
-# On the left, each row of the picture is the vector of one step, from 1 at the top to 200. On the right, for each step, stands the step with the nearest vector. What should the right-hand picture look like?
+# A network is told $t$ as a row of cosines and sines (lesson 06). Here are 200 steps, and for each the step with the nearest vector:
 
 # %%
 t = torch.arange(1, 201)
-vectors = exhibits.step_vector(t, 32)
-fig, (left, right) = lab.figure(2, width=9, height=3.4)
-image = left.imshow(vectors, aspect="auto", cmap="gray", interpolation="nearest")
-left.set(xlabel="place in the vector", ylabel="step minus 1")
-fig.colorbar(image, ax=left)
-right.plot(t, instruments.nearest(vectors) + 1, ".", ms=4)
-right.set(xlabel="step", ylabel="step of the nearest vector")
-lab.show(
-    fig, "Exhibit 5's 200 vectors: they change in jumps, and nearest neighbours are scattered."
-)
+fig, axes = lab.figure(2, width=9, height=3.4, sharey=True)
+for ax, embed, name in zip(
+    axes, (exhibits.step_vector, mended.step_vector), ("exhibit", "right code"), strict=True
+):
+    ax.plot(t, instruments.nearest(embed(t, 32)) + 1, ".", ms=4, color=colors[name])
+    ax.set(xlabel="step", title=name)
+    print(
+        f"{name}: nearest to t = 100 is the vector of t = {instruments.nearest(embed(t, 32))[99] + 1}"
+    )
+axes[0].set_ylabel("step of the nearest vector")
+lab.show(fig, "Nearest vectors: scattered in exhibit 5, beside each step in right code.")
 
 # %% [markdown]
-# **Predict, then run.** Somebody tests the function with a single step, $t = 7$, and compares with the package's. Do they agree?
+# **Choose an instrument:**
 
 # %%
-seven = torch.tensor([7])
-torch.testing.assert_close(exhibits.step_vector(seven, 32), timestep_embedding(seven, 32))
-print("one step alone: the exhibit and the package agree")
+lab.Explorer(*museum.instruments_of(5))
 
 # %% [markdown]
-# They agree. With more than one step, the vector of a step depends on which others are in the batch. So a test with a batch of one proves little; give it two or more, all different.
-#
-# **Exercise 5.** Name the mistake, and write `step_vector(t, dim)` right. The frequencies are $f_k = 10\,000^{-k/(\text{dim}/2)}$ for $k = 0, \dots, \text{dim}/2 - 1$; first come all cosines, then all sines.
+# **Name it:**
+
+# %%
+# museum.names()  # shows the list again
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "G"
+
+# %%
+museum.diagnose(5, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(5)
+
+# %% [markdown]
+# **Exercise 5.** Write `step_vector(t, dim)` right. The frequencies are $f_k = 10\,000^{-k/(\text{dim}/2)}$ for $k = 0, \dots, \text{dim}/2 - 1$; first come all cosines, then all sines.
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def step_vector(t, dim):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "G"
-
-
 def step_vector(t, dim):
     k = torch.arange(dim // 2, device=t.device)
     frequencies = 10_000 ** (-k / (dim // 2))
@@ -410,108 +452,141 @@ def step_vector(t, dim):
 
 # %%
 # lab.hint("14.5")
-museum.review(5, diagnosis, step_vector)
+museum.measure(5, step_vector)
 lab.check("14.5", step_vector)
 
 # %% [markdown]
-# ### Exhibit 6: the end of a network
+# <details><summary>What it was, once you have mended it</summary>
 #
-# The last lines of a network that guesses noise. `h` holds the features of each example, numbers that the layers before have made. The instrument feeds 10 000 rows of random features into it, and reads the lowest answer. Noise is below −1 in one case out of six.
-
-# %%
-lab.show_source(exhibits.last_layer)
-museum.measure(6)
-
-# %% [markdown]
-# Compare the answers with what has to be answered:
+# All numbers are there, in wrong rows. A batch of one shows nothing: test with two or more, all different.
+#
+# </details>
+#
+# ### Exhibit 6: answers
+#
+# The end of a network that guesses noise. It gets random features; the answers of right code have the law of noise, $N(0,1)$:
 
 # %%
 rng = torch.Generator().manual_seed(0)
 h, weight = (torch.randn(size, generator=rng).double() for size in ((10_000, 16), (1, 16)))
-answers = exhibits.last_layer(h, weight / weight.norm(), torch.zeros(1).double())
-noise = torch.randn(10_000, generator=rng)
 fig, (ax,) = lab.figure(width=7, height=2.8)
-bins = torch.linspace(-4, 4, 81)
-ax.hist(noise, bins, color=lab.SKY, label="noise")
-ax.hist(answers[:, 0], bins, histtype="step", color=lab.RED, ls="-", label="answers of exhibit 6")
+for name, layer in (("exhibit", exhibits.last_layer), ("right code", mended.last_layer)):
+    answers = layer(h, weight / weight.norm(), torch.zeros(1).double())[:, 0]
+    style = {"histtype": "step", "color": colors[name], "ls": styles[name], "label": name}
+    ax.hist(answers, torch.linspace(-4, 4, 81), **style)
+    print(f"{name}: answers from {answers.min():.4f} to {answers.max():.4f}")
 ax.set(xlabel="value", ylabel="count", yscale="log")
 ax.legend()
-lab.show(fig, "Noise goes from -4 to 4; the answers of exhibit 6 stop just below 0.")
+lab.show(fig, "Answers of right code go from -4 to 4; those of exhibit 6 stop just below 0.")
 
 # %% [markdown]
-# Such a network trains, and its loss falls: it answers as well as it can. But it cannot say "the noise here is −1".
-#
-# **Exercise 6.** Name the mistake, and write `last_layer(h, weight, bias)` right.
+# **Choose an instrument.** Each takes weights of norm about 4, and one of them a bias, too. So its answers are spread more widely than the figure's, and the ranges are meant for that:
+
+# %%
+lab.Explorer(*museum.instruments_of(6))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+# museum.names()  # shows the list again
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "J"
+
+# %%
+museum.diagnose(6, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(6)
+
+# %% [markdown]
+# **Exercise 6.** Write `last_layer(h, weight, bias)` right.
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def last_layer(h, weight, bias):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "J"
-
-
 def last_layer(h, weight, bias):
     return h @ weight.T + bias
 
 
 # %%
 # lab.hint("14.6")
-museum.review(6, diagnosis, last_layer)
+museum.measure(6, last_layer)
 lab.check("14.6", last_layer)
 
 # %% [markdown]
-# ## 5. Third hall: the way back
+# <details><summary>What it was, once you have mended it</summary>
 #
-# ### Exhibit 7: one step of Algorithm 2
+# Such a network trains, and its loss falls: it answers as well as it can. But noise is below −1 in one case out of six, and the network cannot say so.
 #
-# Algorithm 2 with $\sigma_t^2 = \beta_t$. For data that is $N(0, 1)$ itself this variance is exactly right: then $x_{t-1}$ and $x_t$ both have variance 1 and covariance $\sqrt{\alpha_t}$, so $x_{t-1}$ given $x_t$ has variance $1 - \alpha_t = \beta_t$. The perfect guide is linear for such data, so variances can be added up as in exhibit 3. The samples must have variance 1, up to the missing noise of the last step.
-
-# %%
-lab.show_source(exhibits.step_back)
-museum.measure(7)
-
-# %% [markdown]
-# How does it depend on the number of steps?
+# </details>
+#
+# ## 4. The way back
+#
+# ### Exhibit 7: a cloud that is too narrow
+#
+# It was A in section 1. Here the data is $N(0, 1)$, for which Algorithm 2 with $\sigma_t^2=\beta_t$ is exact in every step but the last, which adds no noise (so right code ends at $1-\beta_1$): $x_{t-1}$ and $x_t$ have variance 1 and covariance $\sqrt{\alpha_t}$, so $x_{t-1}$ given $x_t$ has variance $1-\alpha_t$. The exact denoiser is linear, and variances add up as in exhibit 3:
 
 # %%
 lengths = (10, 20, 50, 100, 200, 500)
-variances = [walks.variance_after(exhibits.step_back, dc.vp_schedule(T)) for T in lengths]
 fig, (ax,) = lab.figure(width=7, height=2.8)
-ax.axhspan(0.98, 1.02, color=lab.SKY, alpha=0.5, label="allowed")
-ax.semilogx(lengths, variances, "o-", label="exhibit 7")
+for name, step in (("exhibit", exhibits.step_back), ("right code", mended.step_back)):
+    found = [walks.variance_after(step, dc.vp_schedule(T)) for T in lengths]
+    ax.semilogx(lengths, found, "o" + styles[name], color=colors[name], label=name)
+    print(f"{name}: " + ", ".join(f"{value:.4f}" for value in found))
 ax.set(xlabel="T", ylabel="variance of the samples", xticks=lengths, xticklabels=lengths)
 ax.minorticks_off()
 ax.legend()
-lab.show(
-    fig, "The variance of exhibit 7's samples: far too small for few steps, nearly 1 for many."
-)
+lab.show(fig, "Variance of the samples: too small in exhibit 7 for few steps, nearly 1 for many.")
 
 # %% [markdown]
-# With many steps the mistake hides. (Why? You can say it once you have its name.) An instrument should be used where a mistake would be large; this one takes 50 steps.
-#
-# **Exercise 7.** Name the mistake, and write `step_back(schedule, x_t, eps_hat, t, z)` right, with $\sigma_t^2 = \beta_t$ and no noise in the step from $t = 1$.
+# **Choose an instrument:**
+
+# %%
+lab.Explorer(*museum.instruments_of(7))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+# museum.names()  # shows the list again
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "I"
+
+# %%
+museum.diagnose(7, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(7)
+
+# %% [markdown]
+# **Exercise 7.** Write `step_back(schedule, x_t, eps_hat, t, z)` right, with $\sigma_t^2 = \beta_t$ and no noise in the step from $t = 1$.
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def step_back(schedule, x_t, eps_hat, t, z):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "I"
-
-
 def step_back(schedule, x_t, eps_hat, t, z):
     beta, alpha, alpha_bar = schedule.betas[t], schedule.alphas[t], schedule.alpha_bars[t]
     mean = (x_t - beta / (1 - alpha_bar).sqrt() * eps_hat) / alpha.sqrt()
@@ -520,50 +595,69 @@ def step_back(schedule, x_t, eps_hat, t, z):
 
 # %%
 # lab.hint("14.7")
-museum.review(7, diagnosis, step_back)
+museum.measure(7, step_back)
 lab.check("14.7", step_back)
 
 # %% [markdown]
-# ### Exhibit 8: a careful step
+# <details><summary>What it was, once you have mended it</summary>
 #
-# The data lies in $[-1, 1]$, as pixels do, and this step makes use of it. (Here the variance is the posterior's, the default of `p_step`.) The instrument stops half way, at $t = 25$ of 50, and measures the energy distance to real states $x_{25}$, as a multiple of the floor. Real states are easy to get: take data and add noise.
-
-# %%
-lab.show_source(exhibits.careful_step)
-museum.measure(8)
-
-# %% [markdown]
-# How do the states differ from real ones? Look at the shape of the cloud and at its edge.
+# Why does it hide when there are many steps? Then $\beta_{t-1}$ and $\beta_t$ are nearly the same. Measure where a mistake would be large.
+#
+# </details>
+#
+# ### Exhibit 8: half way
+#
+# The data is that of section 1 again, and lies in $[-1, 1]$. Here are states $x_{25}$ on the way back, of 50 steps, and real ones: data to which noise was added.
 
 # %%
 states = {
-    "exhibit 8": walks.half_walk(exhibits.careful_step),
+    "exhibit": walks.half_walk(exhibits.careful_step),
+    "right code": walks.half_walk(mended.careful_step),
     "real": walks.half_real()(walks.POINTS),
 }
-fig, axes = lab.figure(2, width=8, height=3.6, sharey=True)
+fig, axes = lab.figure(3, width=10, height=3.4, sharey=True)
 for ax, (name, x) in zip(axes, states.items(), strict=True):
-    lab.draw_points(ax, x, title=f"{name}, t = {walks.HALF_WAY}")
-lab.show(fig, "Half way, the states of exhibit 8 fill a square; real ones form a round cloud.")
+    lab.draw_points(ax, x, title=name, color=colors[name])
+    print(f"{name}: the farthest coordinate is {x.abs().max():.4f}")
+lab.show(fig, "Half way, the states of exhibit 8 fill a square; others form a round cloud.")
 
 # %% [markdown]
-# At the end, the cloud looked right: it was A in section 1. The perfect guide knows the way back from anywhere, even from states that never occur. A network has only seen states like those on the right.
-#
-# **Exercise 8.** Name the mistake, and write `careful_step(schedule, x_t, eps_hat, t, z)` right. It should still use that the data lies in $[-1, 1]$.
+# **Choose an instrument:**
+
+# %%
+lab.Explorer(*museum.instruments_of(8))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+# museum.names()  # shows the list again
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "C"
+
+# %%
+museum.diagnose(8, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(8)
+
+# %% [markdown]
+# **Exercise 8.** Write `careful_step(schedule, x_t, eps_hat, t, z)` right. It should still use that the data lies in $[-1, 1]$; the variance is the default of `p_step`.
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def careful_step(schedule, x_t, eps_hat, t, z):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "C"
-
-
 def careful_step(schedule, x_t, eps_hat, t, z):
     x0_hat = dc.x0_from_eps(schedule, x_t, eps_hat, t).clamp(-1, 1)  # a guess of data
     mean, var = dc.p_step(schedule, x_t, x0_hat, t)
@@ -572,56 +666,76 @@ def careful_step(schedule, x_t, eps_hat, t, z):
 
 # %%
 # lab.hint("14.8")
-museum.review(8, diagnosis, careful_step)
+museum.measure(8, careful_step)
 lab.check("14.8", careful_step)
 
 # %% [markdown]
-# ### Exhibit 9: a long step
+# <details><summary>What it was, once you have mended it</summary>
 #
-# DDIM goes from $t$ to any $s < t$. With $\eta$ ("eta") $= 1$ it adds as much fresh noise $z$ as the posterior $q(x_s \mid x_t, x_0)$ has. In
+# At the end the samples look right. The exact denoiser knows the way back from anywhere, even from states that never occur. A network has only seen states like the real ones.
 #
-# $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s-\sigma^2}\;\hat\epsilon + \sigma z$$
+# </details>
 #
-# the two noises together have variance $1-\bar\alpha_s$, as $x_s$ must have. The posterior's variance is that of lesson 03 with $s$ in the place of $t-1$, and $\bar\alpha_t/\bar\alpha_s$, what one long step keeps, in the place of $\alpha_t$: $\sigma^2 = \frac{1-\bar\alpha_s}{1-\bar\alpha_t}\left(1-\frac{\bar\alpha_t}{\bar\alpha_s}\right)$. The data are eight modes on a circle, one of which has more than half of the points. The instrument is the **maximum mean discrepancy** (MMD), another distance between two clouds: it compares how many pairs of points are close within a cloud and between the clouds.
-
-# %%
-lab.show_source(exhibits.long_step)
-museum.measure(9)
-
-# %% [markdown]
-# What is wrong with the samples? A point that is more than 0.2 away from every mode is called stray. The titles also give the share of points in the heavy mode, at (1, 0); exactly, it is 8/15 = 0.53.
+# ### Exhibit 9: long steps
+#
+# DDIM goes from $t$ to any $s<t$:
+#
+# $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s-\sigma^2}\;\hat\epsilon + \sigma z.$$
+#
+# The two noises have variance $1-\bar\alpha_s$ together. With $\eta=1$, $\sigma^2$ is the variance of the posterior $q(x_s\mid x_t,x_0)$: (8) of lesson 03, for a single step from $s$ to $t$. The walk has 20 strides of five steps, from $T=100$. The data are eight modes on a ring, of which one has $8/15 = 0.53$ of the points. *Stray* is a point more than 0.2 from every mode.
 
 # %%
 samples = {
-    "exhibit 9": walks.long_walk(exhibits.long_step),
+    "exhibit": walks.long_walk(exhibits.long_step),
+    "right code": walks.long_walk(mended.long_step),
     "real": walks.real(walks.RING)(walks.POINTS),
 }
-fig, axes = lab.figure(2, width=8, height=3.6, sharey=True)
+fig, axes = lab.figure(3, width=11, height=3.6, sharey=True)
 for ax, (name, x) in zip(axes, samples.items(), strict=True):
-    coverage = metrics.mode_coverage(x, walks.RING.means, radius=0.2)
-    title = f"{name}: {coverage.shares[0]:.2f} in one mode, {coverage.stray:.2f} stray"
-    lab.draw_points(ax, x, limit=1.6, title=title)
+    found = metrics.mode_coverage(x, walks.RING.means, radius=0.2)
+    lab.draw_points(ax, x, limit=1.6, title=name, color=colors[name])
+    print(f"{name}: {found.shares[0]:.4f} in the heavy mode, {found.stray:.4f} stray")
 lab.show(
-    fig, "Samples of exhibit 9 lie around the eight modes and between them; real ones in them."
+    fig, "Exhibit 9's points lie around the modes and between them, other points mostly in them."
 )
 
 # %% [markdown]
-# **Exercise 9.** Name the mistake, and write `long_step(x_t, eps_hat, alpha_bar_t, alpha_bar_s, z)` right, for $\eta = 1$. The two $\bar\alpha$ are numbers. Before you write, print what stands under each root, for $\bar\alpha_t = 0.3$ and $\bar\alpha_s = 0.5$.
+# **Choose an instrument:**
+
+# %%
+lab.Explorer(*museum.instruments_of(9))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+# museum.names()  # shows the list again
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "M"
+
+# %%
+museum.diagnose(9, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(9)
+
+# %% [markdown]
+# **Exercise 9.** Write `long_step(x_t, eps_hat, alpha_bar_t, alpha_bar_s, z)` right, for $\eta = 1$. The two $\bar\alpha$ are numbers.
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def long_step(x_t, eps_hat, alpha_bar_t, alpha_bar_s, z):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "M"
-
-
 def long_step(x_t, eps_hat, alpha_bar_t, alpha_bar_s, z):
     x0_hat = (x_t - (1 - alpha_bar_t) ** 0.5 * eps_hat) / alpha_bar_t**0.5
     var = (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)
@@ -631,158 +745,217 @@ def long_step(x_t, eps_hat, alpha_bar_t, alpha_bar_s, z):
 
 # %%
 # lab.hint("14.9")
-museum.review(9, diagnosis, long_step)
+museum.measure(9, long_step)
 lab.check("14.9", long_step)
 
 # %% [markdown]
-# ### Exhibit 10: where to stop
+# <details><summary>What it was, once you have mended it</summary>
 #
-# A walk in few strides needs a list of stops. Here the data are just two points, −1 and 1, and the walk takes 10 strides from $T = 50$ without fresh noise. With the perfect guide most samples must land *on* one of the points. The instrument looks for the nearest point of the data, and reads the median distance to it. (Ten strides are few, and some samples end between the points. The median does not mind them.)
+# $1-\bar\alpha_t$ is more noise than $x_s$ may hold, and `max(.., 0)` keeps quiet about it. (Right code has strays, too: twenty long steps are coarse. They also leave the modes too narrow, which the MMD hardly feels. Without the reading of right code, that of the exhibit could not be judged.)
+#
+# </details>
+#
+# The instrument was the **maximum mean discrepancy** (MMD): how many pairs of points are close within each cloud, less how many are between the two. "Close" is a bell $\exp(-|x-y|^2/2b^2)$, averaged over five widths $b$ from 0.1 to 2.
+#
+# ### Exhibit 10: ten strides
+#
+# The data are two points, −1 and 1. From $T=50$, DDIM takes ten strides without fresh noise. With the exact denoiser most samples must land *on* a point:
 
 # %%
-lab.show_source(exhibits.stops)
-museum.measure(10)
+fig, axes = lab.figure(2, width=9, height=2.6, sharey=True)
+for ax, stops_of, name in zip(
+    axes, (exhibits.stops, mended.stops), ("exhibit", "right code"), strict=True
+):
+    x = walks.landed(stops_of)[:, 0]
+    ax.hist(x, torch.linspace(-1.4, 1.4, 113), color=colors[name])
+    ax.set(xlabel="sample", title=name)
+    off = torch.minimum((x - 1).abs(), (x + 1).abs()).median()
+    print(f"{name}: distance to the nearest point {off:.4f}, in the median")
+axes[0].set_ylabel("count")
+lab.show(fig, "Samples scatter around the two points in exhibit 10, and lie on them in right code.")
 
 # %% [markdown]
-# Few samples lie exactly on a point. The figure shows how they scatter.
+# **Choose an instrument:**
 
 # %%
-landed = walks.landed(exhibits.stops)[:, 0]
-fig, (ax,) = lab.figure(width=7, height=2.6)
-ax.hist(landed, torch.linspace(-1.4, 1.4, 113), color=lab.SKY)
-for point in (-1, 1):
-    ax.axvline(point, color=lab.BLACK, ls=":")
-ax.set(xlabel="sample", ylabel="count")
-lab.show(fig, "Exhibit 10's samples scatter around the two points of the data, dotted.")
+lab.Explorer(*museum.instruments_of(10))
 
 # %% [markdown]
-# **Exercise 10.** Name the mistake, and write `stops(T, strides)` right. It returns a list of whole numbers. You may assume that `strides` divides $T$.
+# **Name it:**
+
+# %%
+# museum.names()  # shows the list again
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "N"
+
+# %%
+museum.diagnose(10, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(10)
+
+# %% [markdown]
+# **Exercise 10.** Write `stops(T, strides)` right: a list of whole numbers. `strides` divides $T$.
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def stops(T, strides):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "N"
-
-
 def stops(T, strides):
     return torch.linspace(T, 0, strides + 1).round().int().tolist()
 
 
 # %%
 # lab.hint("14.10")
-museum.review(10, diagnosis, stops)
+museum.measure(10, stops)
 lab.check("14.10", stops)
 
 # %% [markdown]
-# ## 6. Fourth hall: likelihood
+# <details><summary>What it was, once you have mended it</summary>
 #
-# ### Exhibit 11: the sum of a ledger
+# Row 0 is clean data, and the walk ended at row 1. (Ten strides are few: even right code leaves some samples between the points. The median does not mind them.)
 #
-# The ELBO (lesson 04) is a lower bound on the model's log-likelihood $\log p_\theta(x_0)$. It is made of a ledger with three kinds of terms: `prior` is $L_T$, `steps` holds the $L_{t-1}$ for $t \ge 2$, and `recon` is $L_0$. All are costs, in nats.
+# </details>
 #
-# For data that is $N(0, 1)$ and the perfect guide with $\sigma_t^2 = \beta_t$, every step of $p_\theta$ is linear. So $p_\theta(x_0)$ is a Gaussian whose variance can be added up. Here it is the data's own, 1: $x_T$ is $N(0, 1)$ however early the schedule stops, and every step back is the exact reverse of a step forward. So the bound has no gap, unlike in lesson 04, and should meet the exact log-likelihood, up to the chance in the draws of $x_t$. The instrument reads the difference of the two, over 4 000 draws of $x_0$. The schedule has 50 steps and stops early, as that of exhibit 1: so $L_T$ is large, as $x_T$ still tells much about $x_0$.
-
-# %%
-lab.show_source(exhibits.lower_bound)
-museum.measure(11)
-
-# %% [markdown]
-# A lower bound above the truth! The figure shows the ledger's three kinds of terms, on average, beside the exact cost $-\log p_\theta(x_0)$, and what exhibit 11 makes of them. A negative cost is no mistake here: a density may be larger than 1.
+# ## 5. Likelihood
+#
+# ### Exhibit 11: above the truth
+#
+# The ELBO (lesson 04) is a *lower* bound on $\log p_\theta(x_0)$. Its terms are costs in nats: `prior` is $L_T$, `steps` holds the $L_{t-1}$ for $t\ge2$, and `recon` is $L_0$. For data $N(0,1)$ and the exact denoiser with $\sigma_t^2=\beta_t$ each step back is the exact reverse of a step forward. So the model is $N(0,1)$, too, and the bound has no gap: it should meet the exact log-likelihood. The schedule has 50 steps and ends early, as that of exhibit 1. Each term comes from one draw of $x_t$, so 4000 examples leave a chance error (one standard deviation):
 
 # %%
 s = ledgers.short_schedule()
 terms, x0 = ledgers.ledger(s, 4000), ledgers.bell_points(4000)
 costs = {
-    "L_T": terms.prior.mean(),
-    "sum of L_(t-1)": terms.steps.sum(1).mean(),
-    "L_0": terms.recon.mean(),
+    "exhibit": -exhibits.lower_bound(terms).mean(),
+    "right code": -mended.lower_bound(terms).mean(),
     "exact": -ledgers.exact_model(s).log_prob(x0).mean(),
-    "exhibit 11": -exhibits.lower_bound(terms).mean(),
 }
-fig, (ax,) = lab.figure(width=7, height=2.8)
-colors = [lab.SKY] * 3 + [lab.BLACK, lab.RED]
-ax.bar_label(ax.barh(list(costs), [float(c) for c in costs.values()], color=colors), fmt=" %.2f ")
-ax.set(xlabel="cost in nats, on average over x_0")
+error = (mended.lower_bound(terms) - ledgers.exact_model(s).log_prob(x0)[:, 0]).std() / 4000**0.5
+print(f"right code lies {costs['right code'] - costs['exact']:+.4f} from exact, error {error:.4f}")
+fig, (ax,) = lab.figure(width=7, height=2.2)
+bars = ax.barh(list(costs), [float(c) for c in costs.values()])
+for bar, color in zip(bars, (lab.RED, lab.BLUE, lab.BLACK), strict=True):
+    bar.set_color(color)
+ax.bar_label(bars, fmt=" %.2f ")
+ax.set(xlabel="cost in nats (-ELBO, or -log p), on average over x_0")
 ax.margins(x=0.2)
-ax.invert_yaxis()
-lab.show(
-    fig, "The terms of the ledger, the exact cost, and the cost by exhibit 11, which is too low."
-)
+lab.show(fig, "Cost by exhibit 11, by right code, and exact: the exhibit's is too low.")
 
 # %% [markdown]
-# **Exercise 11.** Name the mistake, and write `lower_bound(terms)` right: ELBO$(x_0)$ for each example, shape (B,).
+# **Choose an instrument:**
+
+# %%
+lab.Explorer(*museum.instruments_of(11))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+# museum.names()  # shows the list again
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "E"
+
+# %%
+museum.diagnose(11, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(11)
+
+# %% [markdown]
+# **Exercise 11.** Write `lower_bound(terms)` right: ELBO$(x_0)$ for each example, shape (B,).
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def lower_bound(terms):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "E"
-
-
 def lower_bound(terms):
     return -(terms.prior + terms.steps.sum(1) + terms.recon)
 
 
 # %%
 # lab.hint("14.11")
-museum.review(11, diagnosis, lower_bound)
+museum.measure(11, lower_bound)
 lab.check("14.11", lower_bound)
 
 # %% [markdown]
-# ### Exhibit 12: the share of a grey level
+# <details><summary>What it was, once you have mended it</summary>
 #
-# A pixel has one of 256 grey levels, and $L_0$ needs the probability of a level, not a density. Each level has a bin around it: the probability is that of the bin under $N(\text{mean}, \text{std}^2)$, a difference of two values of its cumulative distribution function (`ndtr` is that of $N(0, 1)$). Here levels go from 0 to 1. Every number should lie in exactly one bin, so the 256 probabilities must add up to 1.
+# With a schedule that ends in noise, $L_T$ is nearly 0, and nobody misses it.
+#
+# </details>
+#
+# ### Exhibit 12: grey levels
+#
+# A pixel has one of 256 grey levels from 0 to 1, and $L_0$ needs their probabilities under $N(0.5,\,0.1^2)$: for each level that of a bin around it, a difference of two values of the cumulative distribution function (`ndtr` is that of $N(0,1)$).
 
 # %%
-lab.show_source(exhibits.level_probs)
-museum.measure(12)
+fig, (ax,) = lab.figure(width=7, height=2.6)
+for name, probs_of in (("exhibit", exhibits.level_probs), ("right code", mended.level_probs)):
+    probs = probs_of(0.5, 0.1)
+    ax.plot(probs, styles[name], color=colors[name], label=name)
+    print(f"{name}: the likeliest level has {probs.max():.4f}")
+ax.set(xlabel="grey level", ylabel="probability")
+ax.legend()
+lab.show(fig, "Probabilities of 256 levels: in exhibit 12 all are larger than in right code.")
 
 # %% [markdown]
-# The figure draws the bins of five levels in the middle, one above the other. How should they lie?
+# **Choose an instrument:**
 
 # %%
-fig, (ax,) = lab.figure(width=7, height=2.4)
-half = 1 / 255  # as in the exhibit
-for row, i in enumerate(range(126, 131)):
-    bin_of_level = Rectangle((i / 255 - half, row - 0.3), 2 * half, 0.6, color=lab.SKY)
-    ax.add_patch(bin_of_level)
-    ax.plot([i / 255], [row], "o", color=lab.BLACK)
-ax.set(xlabel="grey value", ylabel="level", xlim=(0.485, 0.519), ylim=(-0.6, 4.6))
-ax.set(yticks=range(5), yticklabels=range(126, 131))
-lab.show(fig, "Five grey levels as dots, and their bins in exhibit 12: each reaches the next dots.")
+lab.Explorer(*museum.instruments_of(12))
 
 # %% [markdown]
-# **Exercise 12.** Name the mistake, and write `level_probs(mean, std)` right: 256 numbers in float64. `mean` and `std` are two numbers.
+# **Name it:**
+
+# %%
+# museum.names()  # shows the list again
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "L"
+
+# %%
+museum.diagnose(12, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+museum.open_code(12)
+
+# %% [markdown]
+# **Exercise 12.** Write `level_probs(mean, std)` right: 256 numbers in float64. `mean` and `std` are two numbers.
 
 
 # %%
 # STARTER
-diagnosis = None  # a letter of the list
-
-
 def level_probs(mean, std):
     return None  # your lines here
 
 
 # SOLUTION
-diagnosis = "L"
-
-
 def level_probs(mean, std):
     levels, half = torch.linspace(0, 1, 256, dtype=torch.float64), 1 / 510
     upper, lower = (levels + half - mean) / std, (levels - half - mean) / std
@@ -792,36 +965,258 @@ def level_probs(mean, std):
 
 # %%
 # lab.hint("14.12")
-museum.review(12, diagnosis, level_probs)
+museum.measure(12, level_probs)
 lab.check("14.12", level_probs)
 
 # %% [markdown]
-# ## 7. When an instrument sees nothing
+# <details><summary>What it was, once you have mended it</summary>
 #
-# A reading inside its range does not prove that code is right. Four exhibits pass when they are measured in the wrong place:
+# Levels lie 1/255 apart, and each bin of the exhibit reaches its neighbours' levels: every value from 0 to 1 is counted twice. (The width 2/255 is right for levels from −1 to 1.)
+#
+# </details>
+
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: the bins, drawn
 
 # %%
-full = dc.NoiseSchedule(exhibits.straight_betas(1000))
-gap = dc.prior_gap(full)
-print(f"exhibit 1 with T = 1000: prior gap {gap:.6f} bits per dimension")
-torch.testing.assert_close(exhibits.step_vector(seven, 32), timestep_embedding(seven, 32))
-print("exhibit 5 with a batch of one: equal to the package's")
-variance = walks.variance_after(exhibits.step_back, dc.linear_schedule(1000))
-print(f"exhibit 7 with DDPM's 1000 steps: variance {variance:.3f}")
-fresh = walks.real(walks.NINE)
-ratio = metrics.times_floor(metrics.energy_distance, [clouds["A"]], fresh).mean
-print(f"exhibit 8 at the end of the walk: {ratio:.2f} times the floor")
-assert gap < 0.01 and 0.98 < variance < 1.02 and ratio < 2
+fig, axes = lab.figure(2, width=9, height=2.4, sharey=True)
+for ax, half, name in zip(axes, (1 / 255, 1 / 510), ("exhibit", "right code"), strict=True):
+    for row, i in enumerate(range(126, 131)):
+        corner = (i / 255 - half, row - 0.3)
+        ax.add_patch(Rectangle(corner, 2 * half, 0.6, color=colors[name], alpha=0.4))
+        ax.plot([i / 255], [row], "o", color=lab.BLACK)
+    ax.set(xlabel="grey value", xlim=(0.485, 0.519), ylim=(-0.6, 4.6), title=name)
+axes[0].set(ylabel="level", yticks=range(5), yticklabels=range(126, 131))
+lab.show(
+    fig, "Five grey levels as dots, and their bins: exhibit 12's overlap, those of right code meet."
+)
 
 # %% [markdown]
-# So measure with few steps as well as with many, with a batch of several different examples, half way as well as at the end, and with data for which the exact answer is known. And know what right code reads on the same instrument: a number alone means nothing.
+# ## 6. A whole program
 #
-# ## 8. Summary
+# Three cells make one program: tables, Algorithm 1, Algorithm 2. Two mistakes are in it. Nobody tells you which, and there is no list. Here are the points from which it learns, each spread by 0.1. They are yours to change.
+
+# %%
+my_points = program.ring()  # 24 pairs of numbers on a circle; or, say, [[0.0, 1.0], [1.0, 0.0]]
+my_T, my_steps = 50, 100 if dc.is_short_run() else 1500
+
+# %% [markdown]
+# **First cell.** The tables, with row 0 for clean data.
+
+
+# %%
+def make_tables(T):
+    """Return beta_t and alpha_bar_t for t = 0..T, of the VP schedule."""
+    time = torch.linspace(0, 1, T + 1, dtype=torch.float64)
+    alpha_bars = torch.exp(-0.1 * time - 9.95 * time**2)
+    betas = torch.zeros_like(alpha_bars)
+    betas[1:] = 1 - alpha_bars[1:] / alpha_bars[:-1]
+    return betas, alpha_bars
+
+
+# %% [markdown]
+# **Second cell.** Algorithm 1, with a small network.
+
+
+# %%
+def train_denoiser(points, T, steps, seed):
+    """Return a network that guesses the noise from x_t and t / T, and its losses."""
+    data, (_, alpha_bars) = torch.tensor(points, dtype=torch.float64), make_tables(T)
+    rng, nn, losses = torch.Generator().manual_seed(seed), torch.nn, []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first, middle, last = nn.Linear(3, 64), nn.Linear(64, 64), nn.Linear(64, 2)
+    network = nn.Sequential(first, nn.SiLU(), middle, nn.SiLU(), last).double()
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(steps):
+        x0 = data[torch.randint(len(data), (256,), generator=rng)]
+        x0 = x0 + 0.1 * torch.randn(x0.shape, generator=rng, dtype=x0.dtype)
+        t = torch.randint(1, T + 1, (256, 1), generator=rng)
+        eps = torch.randn(x0.shape, generator=rng, dtype=x0.dtype)
+        x_t = alpha_bars[t].sqrt() * x0 + (1 - alpha_bars[t]).sqrt() * eps
+        eps_hat = network(torch.cat([x_t, t // T], 1))
+        loss = (eps_hat - eps).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return network, losses
+
+
+# %% [markdown]
+# **Third cell.** Algorithm 2, with $\sigma_t^2=\beta_t$.
+
+
+# %%
+def draw_points(network, T, n, seed):
+    """Return n samples (n, 2)."""
+    betas, alpha_bars = make_tables(T)
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 2, generator=rng, dtype=torch.float64)
+    z = torch.randn(n, 2, generator=rng, dtype=torch.float64)
+    for t in range(T, 0, -1):
+        told = torch.full((n, 1), t / T, dtype=torch.float64)
+        with torch.no_grad():
+            eps_hat = network(torch.cat([x, told], 1))
+        mean = (x - betas[t] / (1 - alpha_bars[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+        x = mean + betas[t].sqrt() * z if t > 1 else mean
+    return x
+
+
+# %% [markdown]
+# Run it. In the legend stands how far the samples are from the data, by the energy distance:
+
+# %%
+network, losses = train_denoiser(my_points, my_T, my_steps, 0)
+drawn, target = draw_points(network, my_T, 600, 0), program.fresh(my_points)(600)
+right, right_losses = program.right_program(my_points, my_T, my_steps, 600)
+far, near = (
+    metrics.times_floor(metrics.energy_distance, [x], program.fresh(my_points)).mean
+    for x in (drawn, right)
+)
+fig, axes = lab.figure(3, width=11, height=3.4)
+lab.draw_points(axes[0], target, limit=3, title="what it should draw", color=lab.BLACK)
+lab.draw_points(axes[1], drawn, limit=3, title="what it draws", color=lab.RED)
+axes[2].plot(losses, ".", ms=2, color=lab.RED, label=f"program: {far:.1f} floors away")
+axes[2].plot(right_losses, ".", ms=2, color=lab.BLUE, label=f"right code: {near:.1f}")
+axes[2].set(xlabel="step", ylabel="loss", ylim=(0, 1.2))
+axes[2].legend(markerscale=5)
+lab.show(fig, "The data, the program's samples, and its loss in training beside right code's.")
+
+# %% [markdown]
+# The loss falls, and one number alone would say nothing. **Exercise 13** (a quarter of an hour). Find both mistakes and mend them, in the cells above. Measure before you read: you know instruments for a step, a training, a sampler. Then run from the first cell on. The check below runs your three cells on a few points, and, once one is mended, says which cell has the other. Mend one alone, and the distance may even grow: judge training by its loss, not by the samples.
+
+
+# %%
+# STARTER
+def my_program(points, T, steps, seed):
+    network, _ = train_denoiser(points, T, steps, seed)
+    return draw_points(network, T, 8, seed)
+
+
+# SOLUTION
+def train_denoiser(points, T, steps, seed):
+    data, (_, alpha_bars) = torch.tensor(points, dtype=torch.float64), make_tables(T)
+    rng, nn, losses = torch.Generator().manual_seed(seed), torch.nn, []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first, middle, last = nn.Linear(3, 64), nn.Linear(64, 64), nn.Linear(64, 2)
+    network = nn.Sequential(first, nn.SiLU(), middle, nn.SiLU(), last).double()
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(steps):
+        x0 = data[torch.randint(len(data), (256,), generator=rng)]
+        x0 = x0 + 0.1 * torch.randn(x0.shape, generator=rng, dtype=x0.dtype)
+        t = torch.randint(1, T + 1, (256, 1), generator=rng)
+        eps = torch.randn(x0.shape, generator=rng, dtype=x0.dtype)
+        x_t = alpha_bars[t].sqrt() * x0 + (1 - alpha_bars[t]).sqrt() * eps
+        eps_hat = network(torch.cat([x_t, t / T], 1))  # it was t // T, which is 0 but at t = T
+        loss = (eps_hat - eps).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return network, losses
+
+
+def draw_points(network, T, n, seed):
+    betas, alpha_bars = make_tables(T)
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 2, generator=rng, dtype=torch.float64)
+    for t in range(T, 0, -1):
+        z = torch.randn(n, 2, generator=rng, dtype=torch.float64)  # it was drawn once, for all
+        told = torch.full((n, 1), t / T, dtype=torch.float64)
+        with torch.no_grad():
+            eps_hat = network(torch.cat([x, told], 1))
+        mean = (x - betas[t] / (1 - alpha_bars[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+        x = mean + betas[t].sqrt() * z if t > 1 else mean
+    return x
+
+
+def my_program(points, T, steps, seed):
+    network, _ = train_denoiser(points, T, steps, seed)
+    return draw_points(network, T, 8, seed)
+
+
+# %%
+# lab.hint("14.13")
+lab.check("14.13", my_program)
+
+# %% [markdown]
+# **Your picture.** Once the check is content, these are samples of *your* program, for points of your own:
+
+# %%
+mine = draw_points(train_denoiser(my_points, my_T, my_steps, 0)[0], my_T, 600, 2)
+fig, axes = lab.figure(2, width=8, height=3.6)
+lab.draw_points(axes[0], target, limit=3, title="your points, spread by 0.1", color=lab.BLACK)
+far = metrics.times_floor(metrics.energy_distance, [mine], program.fresh(my_points)).mean
+lab.draw_points(axes[1], mine, limit=3, title=f"samples of your program: {far:.1f} floors away")
+lab.show(fig, "Your points, and the samples of your program.")
+
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: how small a mistake can be seen?
 #
-# 1. Mistakes in diffusion models seldom stop the program; they show in numbers, if one knows what the numbers should be.
-# 2. A schedule is tested by its prior gap and its ends, and a step by adding up variances against the jump.
-# 3. Training is tested by what it asks for, how it tells the step, and which answers are possible.
-# 4. A sampler is tested on data with an exact guide: moments, distances against the floor, and the nearest point, half way and at the end.
+# Mix an exhibit with right code: $(1-w)$ of what right code returns, $w$ of what the exhibit returns. From which weight on does the instrument see it? On the scale 1 is the edge of what is allowed, and what is beyond 1000 is drawn there.
+
+# %%
+weights = torch.linspace(0, 1, 21).tolist()
+fig, (ax,) = lab.figure(width=7, height=3)
+ax.axhspan(-1, 1, color="0.88")
+(curve,) = ax.plot(weights, weights, color=lab.RED, ls="-")
+(dot,) = ax.plot([0], [0], "X", ms=10, color=lab.RED)
+ax.set_yscale("symlog", linthresh=1)
+ax.set(xlabel="weight w of the mistake", ylabel="reading, 1 = edge", ylim=(-1500, 1500))
+ticks = (-1000, -100, -10, -1, 0, 1, 10, 100, 1000)
+ax.set_yticks(ticks, [str(tick) for tick in ticks])
+ax.minorticks_off()
+
+# %% [markdown]
+# Choose an exhibit, and drag the weight.
+
+
+# %%
+def read_mixture(number, w):
+    """Return where the instrument reads a mixture of exhibit `number` with right code."""
+    exhibit = museum.EXHIBITS[number]
+
+    def mixed(*case):
+        return (1 - w) * exhibit.mended(*case) + w * exhibit.function(*case)
+
+    return museum.place(museum.reading(number, mixed))
+
+
+curves = {number: [read_mixture(number, w) for w in weights] for number in (3, 7, 11, 12)}
+for number, found in curves.items():
+    first = next(w for w, reading in zip(weights, found, strict=True) if abs(reading) > 1)
+    print(f"exhibit {number} is seen from weight {first:.2f} on")
+
+# %% [markdown]
+# The width of the grey band decides this, not how bad the mistake is: where the number is known exactly, as for the sum of exhibit 12, the band can be narrow. The curves of four exhibits:
+
+
+# %%
+def weaken_exhibit(number, w):
+    """Show the reading of an exhibit whose mistake has the weight w."""
+    found = curves[number]
+    here = found[weights.index(min(weights, key=lambda other: abs(other - w)))]
+    curve.set_ydata(found)
+    dot.set_data([w], [here])
+    seen = "outside" if abs(here) > 1 else "inside"
+    return f"Exhibit {number}, weight {w:g}: the reading is {here:.2f}, {seen}."
+
+
+options = {
+    "number": lab.choice("exhibit", list(curves), 7),
+    "w": lab.slider("weight", 0.0, 1.0, 0.2, 0.05),
+}
+lab.Explorer(fig, [curve, dot], weaken_exhibit, options)
+
+# %% [markdown]
+# ## 7. Summary
+#
+# 1. Mistakes in diffusion models seldom stop the program; they show in numbers, beside the numbers of right code.
+# 2. An instrument sees what it asks for. Five of the twelve hide when they are measured in the wrong place: with 1000 steps (1), in a batch of one (5), with many steps (7), at the end of the walk (8), with a schedule that ends in noise (11).
+# 3. A schedule is tested by its gap and its ends, a step by adding up variances, training by what it asks for and how it tells the step.
+# 4. A sampler is tested on data with an exact denoiser: moments, distances, nearest points, half way and at the end.
 # 5. A likelihood is tested where it is known exactly, and probabilities by their sum.
 #
 # | instrument | function |
@@ -830,12 +1225,12 @@ assert gap < 0.01 and 0.98 < variance < 1.02 and ratio < 2
 # | moments, step by step and at once | `q_step`, `q_marginal`, `q_posterior` |
 # | drawing steps | `draw_t` |
 # | the vector of a step | `nets.timestep_embedding` |
-# | exact guide, exact states half way | `mixture_eps_model`, `diffuse` |
+# | exact denoiser, exact states half way | `mixture_eps_model`, `diffuse` |
 # | distances and their floor | `metrics.energy_distance`, `metrics.mmd`, `metrics.times_floor` |
 # | stops of a walk | `even_taus` |
-# | ledger | `elbo_terms`, `gaussian_decoder` |
+# | terms of the bound | `elbo_terms`, `gaussian_decoder` |
 # | shares of grey levels | `discretized_decoder` |
 #
-# **References.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020). Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021), for what the number of steps asks of a schedule. Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). Lin et al., *Common Diffusion Noise Schedules and Sample Steps are Flawed* (2024): schedules of models that many people use do not end in noise, like that of exhibit 1. Gretton et al., *A Kernel Two-Sample Test* (2012), for the MMD.
+# **References.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020). Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021), for what the number of steps asks of a schedule. Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). Lin et al., *Common Diffusion Noise Schedules and Sample Steps are Flawed* (2024), on schedules in wide use that do not end in noise. Gretton et al., *A Kernel Two-Sample Test* (2012). Where each mistake was seen stands beside its code.
 #
-# **Next**: after lesson 09, the [second hall](14b_second_hall.ipynb); before, your own code: [05](05_toy_2d.ipynb) and [06](06_mnist.ipynb) are good places to put a mistake in and to look for it.
+# **Next**: after lesson 09, the [second hall](14b_second_hall.ipynb).

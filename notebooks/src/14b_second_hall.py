@@ -1,23 +1,24 @@
 # %% [markdown]
 # # 14b · Can you find a mistake before you see the code?
 #
-# In the first hall of this museum the code came first. In life it comes last: what you see is that something is odd, and the code is a thousand lines away. So this hall turns a visit round. You meet the symptom, choose an instrument, name the mistake, and only then open the code.
+# What you see of a mistake is that something is odd, and the code is a thousand lines away. So a visit goes as in the first hall: you meet the symptom, choose an instrument, name the mistake, and only then open the code.
 #
 # **At the end you can**
 # - choose an instrument that can see a mistake, and say why another one cannot;
 # - read a number beside the number that right code gives;
-# - recognise three mistakes of SDEs, likelihoods and fast samplers, and mend them;
-# - say how many samples an instrument needs for a small mistake.
+# - recognise nine mistakes, of SDEs, likelihoods, fast samplers, inpainting, guidance, control, latents, flows and parallel training, and mend them.
 #
-# **You need** lessons 07, 08 and 09. Nothing is trained here. **Time**: about 50 minutes, a quarter of an hour for each exhibit. They do not build on each other.
+# **You need** lessons 07, 08 and 09 for exhibits 1 to 3, then for each the lesson that it names. No exhibit builds on another, so stop where you like. **Time**: about 135 minutes, a quarter of an hour for each exhibit.
 
 # %%
+from itertools import pairwise
+
 import torch
 
 import diffusion_core as dc
 import diffusion_lab as lab
 from diffusion_lab.museum import second as hall
-from diffusion_lab.museum.second import endings, exhibits, flows, mended, walks
+from diffusion_lab.museum.second import controls, endings, exhibits, fillings, flows, mended, tilts
 
 torch.set_num_threads(1)  # so that sums repeat to the last digit; nothing here is large
 
@@ -34,9 +35,9 @@ colors = {"exhibit": lab.RED, "right code": lab.BLUE}
 fig, axes = lab.figure(3, width=11, height=3.2)
 time = torch.linspace(0, 1, 101)
 for ax, (name, walk) in zip(axes, codes.items(), strict=False):
-    ax.plot(time, walks.paths(walk)[:, :5], color=colors[name], ls="-", lw=1)
+    ax.plot(time, hall.walks.paths(walk)[:, :5], color=colors[name], ls="-", lw=1)
     ax.set(xlabel="time", ylabel="x", title=name, ylim=(-3, 3.5))
-    found = walks.estimates(walk)
+    found = hall.walks.estimates(walk)
     style = {"color": colors[name], "ls": "-" if name == "exhibit" else "--", "lw": 2}
     bins = torch.linspace(0, 2.5, 51)
     axes[2].hist(found, bins, histtype="step", label=name, **style)
@@ -50,15 +51,15 @@ lab.show(
 )
 
 # %% [markdown]
-# A **push** is what the noise did in one step: what is left of the step without its drift, divided by $\sigma\sqrt{\Delta t}$. Its variance should be 1. Each path can estimate that from its own 100 pushes, by the mean of their squares. On average both codes get it right. But the estimates should scatter by $\sqrt{2/100} = 0.14$ (lesson 08), and those of the exhibit scatter twice as much.
+# A **push** is what the noise did in one step: what is left of the step without its drift, divided by $\sigma\sqrt{\Delta t}$. Its variance should be 1. Each path can estimate that from its own 100 pushes. On average both codes get it right. But the estimates should scatter by $\sqrt{2/100} = 0.14$ (lesson 08), and those of the exhibit scatter twice as much.
 #
-# **Choose an instrument.** Five questions can be asked. Which one will the exhibit fail? Decide first, and then choose. The cross is the exhibit, the blue dot is right code, and what is allowed is grey. An instrument for which both are inside cannot see this mistake.
+# **Choose an instrument**, here and in each exhibit. Which question will the exhibit fail? Decide first. The cross is the exhibit, the blue dot is right code, and what is allowed is grey. An instrument for which both are inside cannot see this mistake.
 
 # %%
 lab.Explorer(*hall.instruments(1))
 
 # %% [markdown]
-# **Name it.** One list of names serves the whole hall. Some of them are never needed.
+# **Name it.** One list serves the whole hall. Some of its names are never needed.
 
 # %%
 for letter, name in hall.NAMES.items():
@@ -74,7 +75,7 @@ diagnosis = "B"
 hall.diagnose(1, diagnosis)
 
 # %% [markdown]
-# **Now open the code**, and find the line:
+# **Open the code**, and find the line:
 
 # %%
 hall.open_code(1)
@@ -104,13 +105,17 @@ hall.measure(1, noisy_walk)
 lab.check("14b.1", noisy_walk)
 
 # %% [markdown]
-# A push of the exhibit is a product $z z'$ of two independent normal numbers. Its mean is 0 and its variance is $1 \cdot 1$, so an instrument that asks for means and variances is content. Its mean fourth power is $3 \cdot 3 = 9$, as the product is near 0 far too often, and sometimes very large. In the paths these are the calm stretches and the jumps. The end of a path is a sum of many pushes, and its variance is right, too. (Where `measure` is content and `check` is not, that is the lesson again: one instrument sees one thing.)
+# <details><summary>What it was, once you have mended it</summary>
+#
+# A push of the exhibit is a product $z z'$ of two independent normal numbers. Its mean is 0 and its variance is $1 \cdot 1$, so means and variances are right, at the end of a path, too. Its mean fourth power is $3 \cdot 3 = 9$: the product is near 0 far too often, and sometimes very large. In the paths these are the calm stretches and the jumps. (Where `measure` is content and `check` is not, that is the lesson again: one instrument sees one thing.)
+#
+# </details>
 #
 # ## 2. A likelihood
 #
 # ### Exhibit 2: too many calls
 #
-# The probability flow carries points of the data to noise. If the divergence of its velocity is summed up on the way, the log density of the points comes out (lesson 09). The divergence is estimated with one random direction (lesson 07). A solver chooses its own steps, so that the error stays below a tolerance, and each call of the right side costs a pass through the network. Here are the calls for 20 points:
+# The probability flow carries points of the data to noise. The divergence of its velocity, summed up on the way, gives their log density (lesson 09). It is estimated with one random direction (lesson 07). A solver chooses its steps so that the error stays below a tolerance, and each call of the right side costs a pass through the network. Here are the calls for 20 points:
 
 # %%
 tolerances = [1e-2, 1e-3, 1e-4]
@@ -130,13 +135,13 @@ lab.show(
 )
 
 # %% [markdown]
-# With each digit of the tolerance, right code needs a few calls more. The exhibit needs more than six times as many. Is its estimate of the divergence wrong? Does it lead the points astray? **Choose an instrument**, and decide first which one it will be:
+# With each digit of the tolerance, right code needs a few calls more. The exhibit needs more than six times as many. Is its estimate of the divergence wrong? Does it lead the points astray? **Choose an instrument:**
 
 # %%
 lab.Explorer(*hall.instruments(2))
 
 # %% [markdown]
-# **Name it.** The list again:
+# **Name it:**
 
 # %%
 for letter, name in hall.NAMES.items():
@@ -151,7 +156,7 @@ diagnosis = "E"
 hall.diagnose(2, diagnosis)
 
 # %% [markdown]
-# **Now open the code.** A *maker*: it returns the function `f` that the solver will call.
+# **Open the code.** It returns the function `f` that the solver will call.
 
 # %%
 hall.open_code(2)
@@ -182,15 +187,23 @@ hall.measure(2, right_side)
 lab.check("14b.2", right_side)
 
 # %% [markdown]
-# Each single answer of the exhibit is as good as that of right code: the average is exact, the scatter is that of the formula. So an instrument that takes answers one by one sees nothing. But the solver compares answers *with each other*. Where two answers at nearly the same place differ, it believes that the function bends sharply there, and takes smaller steps. They help little. The difference does not shrink with the step, so the error that the solver estimates falls only like the step itself; in right code it falls like its fourth power or faster. One direction for a whole solve is random too, so the average over solves is still right, and for the solver it is a smooth function.
+# <details><summary>What it was, once you have mended it</summary>
 #
-# Is the exhibit's result worse at all? No. Its fresh draws average out on the way, while one direction keeps its luck: in right code the log density of a point scatters by about half a nat from solve to solve, in the exhibit by a fifth of that. But that is what `probes` of `dc.log_likelihood` is for: the average of several directions costs little, and the tolerance means something again. The points, too, end nearer to the exact place in the exhibit, for its steps are far smaller than the tolerance asks.
+# Each single answer of the exhibit is as good as that of right code. But the solver compares answers *with each other*. Where two of them differ at nearly the same place, it believes that the function bends sharply there, and takes smaller steps. They help little, as the difference does not shrink with the step. One direction for a whole solve is random, too, so the average over solves is right; and for the solver it is a smooth function.
 #
+# </details>
+
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: is the exhibit's result worse at all?
+#
+# The error that the solver estimates falls like the step itself in the exhibit, and like its fourth power or faster in right code. But the result is no worse. Its fresh draws average out on the way, while one direction keeps its luck: in right code the log density of a point scatters by about half a nat from solve to solve, in the exhibit by a fifth of that. But that is what `probes` of `dc.log_likelihood` is for: the average of several directions costs little, and the tolerance means something again. The points, too, end nearer to the exact place in the exhibit, for its steps are far smaller than the tolerance asks.
+
+# %% [markdown]
 # ## 3. A fast sampler
 #
 # ### Exhibit 3: pictures that stay rough
 #
-# The data are six small pictures, such as a disc and a cross. A perfect denoiser knows them, so with a few calls a sampler should end *on* one of them. DPM-Solver++(2M) (lesson 09) goes from the noise level 20 down to 0.25, and from there to 0, where clean data is. Drag the number of calls. The **grain** is the root mean square of what lies between a sample and the picture nearest to it.
+# The data are six small pictures. A perfect denoiser knows them, so with a few calls a sampler should end *on* one of them. DPM-Solver++(2M) (lesson 09) goes from the noise level 20 down to 0.25, and from there to 0, where clean data is. Drag the number of calls. The **grain** is the root mean square of what lies between a sample and the picture nearest to it.
 
 # %%
 samplers = {"exhibit": exhibits.fast_sampler, "right code": mended.fast_sampler}
@@ -219,13 +232,13 @@ def sample_both(calls):
 lab.Explorer(fig, sheets, sample_both, {"calls": lab.slider("calls", 1, 20, 10)})
 
 # %% [markdown]
-# From five calls on, more do not help. (The last instrument tries 1, 2, 5 and 10 calls, and reads the worst.) **Choose an instrument:**
+# From five calls on, more do not help. **Choose an instrument:**
 
 # %%
 lab.Explorer(*hall.instruments(3))
 
 # %% [markdown]
-# **Name it.** The list again:
+# **Name it:**
 
 # %%
 for letter, name in hall.NAMES.items():
@@ -240,7 +253,7 @@ diagnosis = "G"
 hall.diagnose(3, diagnosis)
 
 # %% [markdown]
-# **Now open the code.** For noise levels, $h$ is the growth of $-\ln(\text{level})$ in a step. The correction extrapolates from the last two guesses.
+# **Open the code.** For noise levels, $h$ is the growth of $-\ln(\text{level})$ in a step. The correction extrapolates from the last two guesses.
 
 # %%
 hall.open_code(3)
@@ -276,7 +289,11 @@ hall.measure(3, fast_sampler)
 lab.check("14b.3", fast_sampler)
 
 # %% [markdown]
-# Why would anybody write that? At the level 0, $h$ is infinite. The formula divides by zero there or, with tensors, makes NaN. The last level, put twice into the list, makes that go away. Then $h = 0$ in the last step: the state stays where it is, a call of the network is thrown away, and noise of the level 0.25 is left. That was the grain. The step to 0 does not need $h$. Euler's step goes there alone, without a correction, and its end is the network's last guess, for any number of calls.
+# <details><summary>What it was, once you have mended it</summary>
+#
+# Why would anybody write that? At the level 0, $h$ is infinite, and the formula divides by zero. The last level, put twice into the list, makes that go away. But then the last step goes nowhere, a call of the network is thrown away, and noise of the level 0.25 is left. That was the grain. Euler's step goes to 0 without $h$, and its end is the network's last guess, for any number of calls.
+#
+# </details>
 #
 # Draw with it. The pictures are yours to change: `my_pictures` holds one after another, black −1 and white 1. Then change `my_calls`.
 
@@ -316,9 +333,530 @@ else:
 lab.show(fig, "Your pictures, and what your sampler makes of noise.")
 
 # %% [markdown]
-# With the four pictures given here: from five calls on. From three on each sample is one of them, but three samples still change from one picture to another, as coarse steps lead elsewhere.
+# With the four pictures given here: from five calls on. From three on each sample is one of them, but three still change from one picture to another.
 #
-# ## 4. How small a mistake can be seen?
+# ## 4. Inpainting
+#
+# ### Exhibit 4: a cloud that is too round
+#
+# (Lesson 10.) The data are pairs of numbers with correlation 0.9. The first of a pair is known, the second is asked for. After each step down from the noise, the known number is put in, with fresh noise of the new level. Here the known numbers are those of the data, so the pairs should look like the data, too:
+
+# %%
+pairs = {"data": fillings.data()}
+for name, fill in (("exhibit", exhibits.filled), ("right code", mended.filled)):
+    pairs[name] = fillings.drawn(fill, fillings.data()[:, 0])
+fig, axes = lab.figure(3, width=10, height=3.2)
+for ax, (name, x) in zip(axes, pairs.items(), strict=True):
+    lab.draw_points(ax, x[:600], color=colors.get(name, lab.BLACK))
+    ax.set(title=name, xlabel="known number", ylabel="unknown number")
+    ax.set(xlim=(-3.5, 3.5), ylim=(-3.5, 3.5))
+    print(f"{name}: correlation {torch.corrcoef(x.T)[0, 1]:.4f}")
+lab.show(
+    fig, "Pairs of the data, of exhibit 4 and of right code: those of the exhibit are rounder."
+)
+
+# %% [markdown]
+# **Choose an instrument.** All but the fourth put in the number 2. Then $N(1.8,\,0.19)$ is exact for the other.
+
+# %%
+lab.Explorer(*hall.instruments(4))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+for letter, name in hall.NAMES.items():
+    print(letter, "", name.name)
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "L"
+
+# %%
+hall.diagnose(4, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+hall.open_code(4)
+
+# %% [markdown]
+# **Exercise 4.** Write `filled(denoise, x, y, levels, noise)` right. `noise[i, r]` holds three draws (B, D) for round r of step i: `z` for the step, `fresh` for the known number, and `back`, for a way back after the round. Go all rounds. After the last one there is no way back.
+
+
+# %%
+# STARTER
+def filled(denoise, x, y, levels, noise):
+    return None  # your lines here
+
+
+# SOLUTION
+def filled(denoise, x, y, levels, noise):
+    stops = [*levels, 0.0]
+    for i, draws in enumerate(noise):
+        level, lower = stops[i], stops[i + 1]
+        keep = (lower / level) ** 2
+        for z, fresh, back in draws:
+            guess = denoise(x, level)
+            down = guess + keep * (x - guess) + lower * (1 - keep) ** 0.5 * z
+            down[:, 0] = y + lower * fresh[:, 0]
+            x = down + (level**2 - lower**2) ** 0.5 * back
+        x = down
+    return x
+
+
+# %%
+# lab.hint("14b.4")
+hall.measure(4, filled)
+lab.check("14b.4", filled)
+
+# %% [markdown]
+# <details><summary>What it was, once you have mended it</summary>
+#
+# The known number does reach the unknown one, by way of the network's guess. But at each level the unknown number is drawn first, and the known one is put beside it afterwards. So the pair is too loose, however many levels there are. To go up and down again (*resampling*) draws the unknown number anew beside the known one. Ten rounds leave an error of a tenth of a std, for ten times the calls.
+#
+# </details>
+#
+# ## 5. Guidance
+#
+# ### Exhibit 5: samples that leave the data
+#
+# (Lesson 10.) The data are two classes of numbers, $N(-1, \tfrac14)$ and $N(1, \tfrac14)$. Somebody wants the second with the weight $w$: samples of $p(x)\,p(y|x)^w/Z$. They add the exact slopes, $\nabla\log p(x) + w\,\nabla\log p(y|x)$, at each noise level, and follow the probability flow. Drag $w$:
+
+# %%
+fig, (ax,) = lab.figure(width=7, height=3)
+bins = torch.linspace(-1, 3, 41, dtype=torch.float64)
+tilts_of = {"exhibit": exhibits.tilted, "right code": mended.tilted}
+lines = []
+for name, style in (("exhibit", "-"), ("right code", "--")):
+    lines += ax.plot(bins[1:] - 0.05, 0 * bins[1:], color=colors[name], ls=style, label=name)
+ax.set(xlabel="x", ylabel="density", ylim=(0, 2.6))
+ax.legend(loc="upper left")
+limits = ax.axis()
+
+# %% [markdown]
+# The weight 1 gives the class itself.
+
+
+# %%
+def weigh_slopes(w):
+    """Show the law of the samples with the weight w, of exhibit 5 and of right code."""
+    means = []
+    for line, tilt in zip(lines, tilts_of.values(), strict=True):
+        x = tilts.drawn(tilt, w)
+        line.set_ydata(torch.histogram(x, bins, density=True).hist)
+        means.append(x.mean())
+    return f"w = {w:g}: mean {means[0]:.4f} in the exhibit, {means[1]:.4f} in right code."
+
+
+lab.Explorer(fig, lines, weigh_slopes, {"w": lab.slider("weight", 1.0, 8.0, 3.0, 1.0)})
+
+# %% [markdown]
+# At $w = 8$ half of the exhibit's samples lie beyond 1.95, where the class has 3 % of its numbers. **Choose an instrument:**
+
+# %%
+lab.Explorer(*hall.instruments(5))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+for letter, name in hall.NAMES.items():
+    print(letter, "", name.name)
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "J"
+
+# %%
+hall.diagnose(5, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+hall.open_code(5)
+
+# %% [markdown]
+# **Exercise 5.** Write `tilted(log_prob, log_p, w, x, u)` right, by *rejection*: of the draws `x` of $p(x|y)$, return some. Each comes with a number `u`, even on (0, 1). `log_p(x, 0.0)` is $\log p(y|x)$ without noise.
+
+
+# %%
+# STARTER
+def tilted(log_prob, log_p, w, x, u):
+    return None  # your lines here
+
+
+# SOLUTION
+def tilted(log_prob, log_p, w, x, u):
+    chance = torch.exp((w - 1) * log_p(x, 0.0))
+    return x[u < chance]
+
+
+# %%
+# lab.hint("14b.5")
+hall.measure(5, tilted)
+lab.check("14b.5", tilted)
+
+# %% [markdown]
+# <details><summary>What it was, once you have mended it</summary>
+#
+# Without noise the sum is the slope of the wanted law. With noise, a flow needs the slope of the wanted law *to which noise was added*. For $w = 1$ the two agree, by Bayes' rule. For other weights they do not: under much noise $p(y|x)$ is unsure, so the sum pulls far out, and lower levels do not bring back what has left. Guidance is not wrong: each of its samplers has a law of its own (lesson 10), often a useful one. But $w$ is no exponent.
+#
+# </details>
+#
+# ## 6. A control
+#
+# ### Exhibit 6: a frozen base that answers differently
+#
+# (Lesson 11.) A base knows the wave $\sin 2x$, and is frozen. A control beside it learns to add $c\,x/2$ for a condition $c$. Then the control is taken away. The base alone should answer as before:
+
+# %%
+x = torch.linspace(-2, 2, 201, dtype=torch.float64)[:, None]
+fig, (ax,) = lab.figure(width=7, height=3)
+before = controls.untrained().base(x).detach()
+ax.plot(x, before, color="0.8", ls="-", lw=6, label="before")
+for name, train in (("exhibit", exhibits.train_control), ("right code", mended.train_control)):
+    later = controls.after(train).model.base(x).detach()
+    ax.plot(x, later, color=colors[name], ls="-." if name == "exhibit" else "--", label=name)
+    print(f"{name}: answers changed by {(later - before).square().mean().sqrt():.4f}, rms")
+ax.set(xlabel="x", ylabel="answer of the base alone")
+ax.legend()
+lab.show(
+    fig, "The base alone, before and after: another curve for exhibit 6, the same for right code."
+)
+
+# %% [markdown]
+# All curves are drawn in `eval()`. **Choose an instrument:**
+
+# %%
+lab.Explorer(*hall.instruments(6))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+for letter, name in hall.NAMES.items():
+    print(letter, "", name.name)
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "N"
+
+# %%
+hall.diagnose(6, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+hall.open_code(6)
+
+# %% [markdown]
+# **Exercise 6.** Write `train_control(model, batches, lr)` right. `model.base` and `model.control` both contain BatchNorm.
+
+
+# %%
+# STARTER
+def train_control(model, batches, lr):
+    return None  # your lines here: a tensor of losses
+
+
+# SOLUTION
+def train_control(model, batches, lr):
+    model.control.train()
+    model.base.requires_grad_(False).eval()
+    losses = []
+    for x, c, target in batches:
+        loss = (model(x, c) - target).square().mean()
+        model.zero_grad()
+        loss.backward()
+        for p in model.control.parameters():
+            p.data -= lr * p.grad
+        losses.append(loss.detach())
+    return torch.stack(losses)
+
+
+# %%
+# lab.hint("14b.6")
+hall.measure(6, train_control)
+lab.check("14b.6", train_control)
+
+# %% [markdown]
+# <details><summary>What it was, once you have mended it</summary>
+#
+# BatchNorm keeps running averages of what passes through it. They are *buffers*, not parameters: no gradient moves them, every call in `train()` does. `model.train()` reaches all parts, frozen ones too. A hash of the parameters sees nothing, one of the `state_dict()` does. And in `train()` the base answers by the averages of the batch, so the control learned beside another base. (Dropout does that, too, and leaves no trace in any state: only answers tell.)
+#
+# </details>
+#
+# ## 7. Latents
+#
+# ### Exhibit 7: three channels
+#
+# (Lesson 12.) Latents $z$ have three channels. They are scaled, so that the schedule fits, and noised. How much of $z$ is left in $z_t$? The squared correlation tells. At $\bar\alpha_t = \tfrac12$ it should be one half. Drag $\bar\alpha_t$:
+
+# %%
+noisers = {"exhibit": exhibits.noisy_latents, "right code": mended.noisy_latents}
+fig, (ax,) = lab.figure(width=7, height=3)
+sets = [
+    ax.bar(torch.arange(3) + shift, [0] * 3, 0.3, color=colors[name], label=name, hatch=hatch)
+    for name, shift, hatch in (("exhibit", -0.16, "//"), ("right code", 0.16, ""))
+]
+ax.set(ylabel="share of z in z_t", ylim=(0, 1), xticks=range(3))
+ax.set_xticklabels(["channel 0", "channel 1", "channel 2"])
+ax.legend()
+limits = ax.axis()
+
+
+# %% [markdown]
+# Right code loses all channels together:
+
+
+# %%
+def keep_latents(alpha_bar):
+    """Show how much of each channel is left at this alpha_bar."""
+    texts = []
+    for bars, (name, noiser) in zip(sets, noisers.items(), strict=True):
+        left = hall.scales.kept(noiser, alpha_bar)
+        for bar, height in zip(bars, left, strict=True):
+            bar.set_height(height)
+        texts.append(", ".join(f"{share:.4f}" for share in left) + f" in {name}")
+    return f"alpha_bar = {alpha_bar:g}, shares left: {'; '.join(texts)}."
+
+
+moving = [bar for bars in sets for bar in bars]
+lab.Explorer(
+    fig, moving, keep_latents, {"alpha_bar": lab.slider("alpha_bar", 0.05, 0.95, 0.5, 0.05)}
+)
+
+# %% [markdown]
+# **Choose an instrument:**
+
+# %%
+lab.Explorer(*hall.instruments(7))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+for letter, name in hall.NAMES.items():
+    print(letter, "", name.name)
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "Q"
+
+# %%
+hall.diagnose(7, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+hall.open_code(7)
+
+# %% [markdown]
+# **Exercise 7.** Write `noisy_latents(z, train, alpha_bar, eps)` right. `z`, `train` and `eps` are (B, C, H, W), with another B for `train`.
+
+
+# %%
+# STARTER
+def noisy_latents(z, train, alpha_bar, eps):
+    return None  # your lines here
+
+
+# SOLUTION
+def noisy_latents(z, train, alpha_bar, eps):
+    power = train.square().mean((0, 2, 3), keepdim=True)  # (1, C, 1, 1)
+    return alpha_bar**0.5 * z / power.sqrt() + (1 - alpha_bar) ** 0.5 * eps
+
+
+# %%
+# lab.hint("14b.7")
+hall.measure(7, noisy_latents)
+lab.check("14b.7", noisy_latents)
+
+# %% [markdown]
+# <details><summary>What it was, once you have mended it</summary>
+#
+# By (65) of lesson 12 a scale is a schedule. The channels here have stds 2, 0.8 and 0.25, so each has a schedule of its own, and none has the one that is written down. Over all numbers the second moment is 1: a right average of three wrong parts.
+#
+# </details>
+#
+# ## 8. Few steps
+#
+# ### Exhibit 8: a race
+#
+# (Lesson 13.) Somebody compares a flow, followed by Euler's steps, with DDIM. Both get the same exact denoiser, the same noise and the same number of steps. The numbers are energy distances to the data, in floors:
+
+# %%
+racers = {"exhibit": exhibits.race, "right code": mended.race}
+counts = [1, 2, 4, 8]
+fig, axes = lab.figure(2, width=9, height=3, sharey=True)
+for ax, (name, racer) in zip(axes, racers.items(), strict=True):
+    flow, ddim = zip(*(hall.races.floors(racer, steps) for steps in counts), strict=True)
+    ax.plot(counts, flow, "o-", color=lab.BLACK, label="flow", ms=9, fillstyle="none")
+    ax.plot(counts, ddim, "^--", color=lab.ORANGE, label="DDIM")
+    ax.set(xscale="log", xlabel="steps", xticks=counts, xticklabels=counts, title=name)
+    ax.minorticks_off()
+    for steps, a, b in zip(counts, flow, ddim, strict=True):
+        print(f"{name}, {steps} steps: flow {a:.4f}, DDIM {b:.4f}")
+axes[0].set(ylabel="distance, in floors", ylim=(0, 15))
+axes[0].legend()
+lab.show(fig, "In exhibit 8 the flow is nearer to the data from 2 steps on; in right code, equal.")
+
+# %% [markdown]
+# "Straight paths need fewer steps." Do they? **Choose an instrument** (all but the fourth take 4 steps):
+
+# %%
+lab.Explorer(*hall.instruments(8))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+for letter, name in hall.NAMES.items():
+    print(letter, "", name.name)
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "S"
+
+# %%
+hall.diagnose(8, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+hall.open_code(8)
+
+# %% [markdown]
+# **Exercise 8.** Write `race(denoise, eps, times)` right. Leave the flow as it is.
+
+
+# %%
+# STARTER
+def race(denoise, eps, times):
+    return None  # your lines here: (2, B, D), the flow first
+
+
+# SOLUTION
+def race(denoise, eps, times):
+    flow, ddim = eps, eps
+    for time, later in pairwise(times):
+        flow = flow + (later - time) * (flow - denoise(flow, 1 - time, time)) / time
+    sizes = [((1 - time) ** 2 + time**2) ** 0.5 for time in times]
+    stops = [((1 - time) / size, time / size) for time, size in zip(times, sizes, strict=True)]
+    for (a, b), (a_s, b_s) in pairwise(stops):
+        guess = denoise(ddim, a, b)
+        ddim = a_s * guess + b_s * (ddim - a * guess) / b
+    return torch.stack([flow, ddim])
+
+
+# %%
+# lab.hint("14b.8")
+hall.measure(8, race)
+lab.check("14b.8", race)
+
+# %% [markdown]
+# <details><summary>What it was, once you have mended it</summary>
+#
+# At equal SNRs the two are one sampler, to the last digits. What was measured is the *grid*: even steps in the flow's time, against even steps in that of a VP schedule. Compare samplers on one grid, and grids with one sampler.
+#
+# </details>
+#
+# ## 9. Many processes
+#
+# ### Exhibit 9: eight for the price of eight
+#
+# (Lesson 15.) Processes compute gradients, each on its own part of a batch, and average them. With twice as many the variance of the mean should be half:
+
+# %%
+meaners = {"exhibit": exhibits.mean_gradient, "right code": mended.mean_gradient}
+worlds = [1, 2, 4, 8, 16]
+fig, (ax,) = lab.figure(width=6.5, height=3)
+for name, style in (("exhibit", "X-"), ("right code", "o--")):
+    found = [hall.ranks.spread(meaners[name], world) for world in worlds]
+    ax.plot(worlds, found, style, ms=8, color=colors[name], label=name)
+    print(f"{name}: " + ", ".join(f"{value:.4f}" for value in found))
+ax.set(xscale="log", yscale="log", xlabel="processes", ylabel="variance of the mean gradient")
+ax.set_xticks(worlds, worlds)
+ax.set_yticks([0.6, 0.3, 0.15, 0.075, 0.04], ["0.6", "0.3", "0.15", "0.075", "0.04"])
+ax.minorticks_off()
+ax.legend()
+lab.show(fig, "Variance against processes: it halves with each doubling in right code alone.")
+
+# %% [markdown]
+# **Choose an instrument:**
+
+# %%
+lab.Explorer(*hall.instruments(9))
+
+# %% [markdown]
+# **Name it:**
+
+# %%
+for letter, name in hall.NAMES.items():
+    print(letter, "", name.name)
+
+# STARTER
+diagnosis = None  # a letter of the list
+# SOLUTION
+diagnosis = "T"
+
+# %%
+hall.diagnose(9, diagnosis)
+
+# %% [markdown]
+# **Open the code:**
+
+# %%
+hall.open_code(9)
+
+# %% [markdown]
+# **Exercise 9.** Write `mean_gradient(gradient, x, ranks, seed)` right. Process `rank` has the `rank`-th part of `x.chunk(ranks)`, and `own_generator(seed, Place(rank, ranks))` of `diffusion_core.processes` is its generator.
+
+
+# %%
+from diffusion_core.processes import Place, own_generator
+
+
+# STARTER
+def mean_gradient(gradient, x, ranks, seed):
+    return None  # your lines here
+
+
+# SOLUTION
+def mean_gradient(gradient, x, ranks, seed):
+    found = []
+    for rank, part in enumerate(x.chunk(ranks)):
+        rng = own_generator(seed, Place(rank, ranks))
+        eps = torch.randn(part.shape, generator=rng, dtype=x.dtype)
+        found.append(gradient(part, eps.to(x)))
+    return torch.stack(found).mean(0)
+
+
+# %%
+# lab.hint("14b.9")
+hall.measure(9, mean_gradient)
+lab.check("14b.9", mean_gradient)
+
+# %% [markdown]
+# <details><summary>What it was, once you have mended it</summary>
+#
+# The data of the processes differ, so the variance does not stay quite where it was. But what all share does not average out: by (68) of lesson 15, $C$ is left. One process alone is right, and so is the average: only the *variance against the number* tells.
+#
+# </details>
+
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ## Deeper: how small a mistake can be seen?
 #
 # Exhibit 1 is as wrong as it can be. What if the second random number counts little? Let a push be $z\,(\sqrt{1-w^2} + w z')$. Its variance is 1 for every weight $w$, and $w = 1$ is the exhibit. The curve is the exact mean fourth power, $3 + 12w^2 - 6w^4$. The cross is what $n$ pushes read, here without the division by the squared variance. Dotted is $3 \pm 4\sqrt{96/n}$, four standard errors of right code, which it leaves very rarely. With 1 000 pushes, from which weight on is the mistake seen? With 100 000?
 
@@ -366,22 +904,27 @@ for n in (1000, 10_000, 100_000):
     print(f"{n:7} pushes: weights above {crossing:.4f}")
 
 # %% [markdown]
-# For a small $w$ the curve rises like $12 w^2$, and the error falls like $1/\sqrt n$: a mistake of half the size needs 16 times the pushes. So an instrument has a reach, and it belongs to the reading. The other two exhibits need no statistics: "the same question, the same answer" and "the end is the last guess" hold to rounding, and one call tells. Where there is such an exact property, test that one.
-#
-# ## 5. Summary
+# For a small $w$ the curve rises like $12 w^2$, and the error falls like $1/\sqrt n$: a mistake of half the size needs 16 times the pushes. So an instrument has a reach, and it belongs to the reading. Exhibits 2, 3, 6 and 8 need no statistics: "the same question, the same answer", "the end is the last guess" and "the state is as before" and "the same levels" hold to rounding, and one call tells. Where there is such an exact property, test that one.
+
+# %% [markdown]
+# ## 10. Summary
 #
 # 1. A symptom is a number that is odd beside the number of right code; without the second, the first says nothing.
-# 2. An instrument sees only what it asks for: means and variances cannot tell a wrong law with the right mean and variance.
-# 3. The right side of an ODE must be a function: the same question, the same answer, for a whole solve.
-# 4. A sampler ends at noise level 0, by Euler's step, on the network's last guess.
-# 5. A small mistake needs many samples, unless it breaks a property that holds exactly.
+# 2. An instrument sees only what it asks for: means, a known part that fits, samples of the right class, parameters that rest, the average over channels or processes can all be right in wrong code.
+# 3. The right side of an ODE is a function, for a whole solve, and a sampler ends at noise level 0, on the network's last guess.
+# 4. What is unknown is drawn beside what is known; weighted slopes are not the slope of a weighted law; a frozen network is in `eval()`.
+# 5. Scales are measured, channel by channel; two things are compared on one grid; each process draws its own noise.
 #
 # | what is tested | function |
 # |---|---|
 # | the law of a step's noise | `wiener_increments`, `euler_maruyama` |
 # | the right side of a likelihood | `hutchinson_trace`, `log_likelihood`, `solve_ode` |
 # | the end of a fast sampler | `dpm_solver_2m`, `sample_chain` |
+# | a part that is put in | `pasted`, `resampled`, `condition` |
+# | what guidance samples | `classifier_guided`, `tilted_density` |
+# | the scale of latents, the grid of a flow | `measure_latent_scale`, `euler_maruyama` |
+# | the noise of a process | `own_generator` |
 #
-# **References.** Grathwohl et al., *FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models* (2019), section 3.1: one noise vector for a solve. Lu et al., *DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models* (2022). Kloeden and Platen, *Numerical Solution of Stochastic Differential Equations* (1992).
+# **References.** Grathwohl et al., *FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models* (2019), section 3.1: one noise vector for a solve. Lu et al., *DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models* (2022). Kloeden and Platen, *Numerical Solution of Stochastic Differential Equations* (1992). Lugmayr et al., *RePaint* (2022). Bradley and Nakkiran, *Classifier-Free Guidance is a Predictor-Corrector* (2024). Ioffe and Szegedy, *Batch Normalization* (2015). Gao et al., *Diffusion Meets Flow Matching: Two Sides of the Same Coin* (2024).
 #
 # **Next**: your own code, with the symptom first. The README's table lists the lessons.

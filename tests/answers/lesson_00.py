@@ -30,12 +30,27 @@ def each(mix):
 
 
 RIGHT = {
-    "00.1": [looped, by_einsum, by_last_axis],
-    "00.2": [0.3, 0.6 * 0.5, math.sqrt(0.36 * 0.25)],
+    "00.1": [0.8544, math.sqrt(0.73), math.hypot(0.6 * 0.5, 0.8), 0.854],
+    "00.2": [looped, by_einsum, by_last_axis],
 }
 
 WRONG = {
     "00.1": [
+        ("digit's part is added to it", 0.8),
+        ("The noise is added to it", 0.3),
+        ("What adds up", 1.1),
+        ("This is the variance", 0.73),
+        ("data of variance 1", 1),
+        ("where a variance belongs", math.sqrt(0.82)),
+        ("stands under them", math.hypot(0.18, 0.64)),
+        ("under the roots, and added", 0.82),
+        ("not shrunk", math.sqrt(0.89)),
+        ("What is its factor", math.sqrt(1.09)),
+        ("variance of the noise alone", 0.64),
+        ("variance of the digit's part alone", 0.09),
+        ("too large", 0.9),
+    ],
+    "00.2": [
         ("Both roots are missing", each(lambda x, a, e: torch.lerp(e, x, a))),
         ("noise is multiplied by 1 - alpha_bar_t", each(lambda x, a, e: a**0.5 * x + e - a * e)),
         ("digit is multiplied by alpha_bar_t", each(lambda x, a, e: x * a + e * (1 - a) ** 0.5)),
@@ -44,13 +59,5 @@ WRONG = {
         ("left whole", each(lambda x, a, e: x + torch.sqrt(1 - a) * e)),
         ("one picture", lambda x0, a, eps: torch.mul(a**0.5, x0) + torch.mul((1 - a) ** 0.5, eps)),
         ("no gradient", lambda x0, a, eps: by_last_axis(x0, a, eps).detach()),
-    ],
-    "00.2": [
-        ("multiplied by its root", 0.18),
-        ("apply it to 0.5", 0.6),
-        ("factor of the noise", 0.4),
-        ("You took 1 - alpha_bar_t", 0.32),
-        ("variance of what is left", 0.09),
-        ("as a whole", 0.8544),
     ],
 }

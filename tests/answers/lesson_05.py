@@ -1,158 +1,335 @@
-"""Answers to the exercises of lesson 05: right in other words, and wrong in known ways."""
+"""Answers to the exercises of lesson 05, written without a look at the bank."""
 
 import math
 
 import torch
+import torch.nn.functional as F
 
 import diffusion_core as dc
 
-schedule = dc.vp_schedule(200)
+
+def with_the_package(schedule, model, x0, t, eps):
+    return F.mse_loss(model(dc.q_sample(schedule, x0, t, eps), t), eps)
 
 
-def guess_looped(x_t, eps_hat, alpha_bar_t):
-    rows = zip(x_t, eps_hat, alpha_bar_t.tolist(), strict=True)
-    return torch.stack([(x - e * math.sqrt(1 - a)) / math.sqrt(a) for x, e, a in rows])
+def row_by_row(schedule, model, x0, t, eps):
+    rows = []
+    for i, step in enumerate(t.tolist()):
+        keep = schedule.alpha_bars[step].item()
+        x_t = math.sqrt(keep) * x0[i] + math.sqrt(1 - keep) * eps[i]
+        rows.append((model(x_t[None], t[i : i + 1])[0] - eps[i]).pow(2).mean())
+    return torch.stack(rows).mean()
 
 
-def guess_by_noise_level(x_t, eps_hat, alpha_bar_t):
-    level = torch.diag((1 / alpha_bar_t - 1) ** 0.5)
-    return torch.einsum("bd,b->bd", x_t, alpha_bar_t**-0.5) - level @ eps_hat
+def by_products(schedule, model, x0, t, eps):
+    keep = torch.stack([(1 - schedule.betas[1 : s + 1]).prod() for s in t.tolist()]).to(x0)
+    x_t = torch.einsum("b,bd->bd", keep**0.5, x0) + torch.einsum("b,bd->bd", (1 - keep) ** 0.5, eps)
+    return torch.mean((eps - model(x_t, t)) ** 2)
 
 
-def guess_with(x_t, eps_hat, noise, signal):
-    """Row by row, with any factors of eps and x_0."""
-    rows = zip(x_t, eps_hat, noise.tolist(), signal.tolist(), strict=True)
-    return torch.stack([(x - n * e) / s for x, e, n, s in rows])
+def noisy(x0, eps, signal, noise):
+    return torch.stack([a * x + b * e for x, e, a, b in zip(x0, eps, signal, noise, strict=True)])
 
 
-def guess_wrong_axis(x_t, eps_hat, alpha_bar_t):
-    signal, noise = alpha_bar_t**0.5, (1 - alpha_bar_t) ** 0.5
-    return torch.div(torch.sub(x_t, torch.mul(eps_hat, noise)), signal)
+def asked_with(signal=0.5, noise=0.5, shift=0):
+    """The loss with other powers of alpha_bar_t and 1 - alpha_bar_t, or another row."""
+
+    def loss(schedule, model, x0, t, eps):
+        keep = schedule.alpha_bars[t + shift].to(x0)
+        x_t = noisy(x0, eps, keep**signal, (1 - keep) ** noise)
+        return F.mse_loss(model(x_t, t), eps)
+
+    return loss
 
 
-def guess_in_place(x_t, eps_hat, alpha_bar_t):
-    eps_hat.mul_((1 - alpha_bar_t).sqrt()[:, None])
-    return (x_t - eps_hat) / alpha_bar_t.sqrt()[:, None]
+def exchanged(schedule, model, x0, t, eps):
+    keep = schedule.alpha_bars[t].to(x0)
+    return F.mse_loss(model(noisy(x0, eps, (1 - keep) ** 0.5, keep**0.5), t), eps)
 
 
-def mean_by_posterior(x_t, eps_hat, t):
-    """Formula (8), with the estimate in the place of x_0."""
-    keep, keep_before = schedule.alpha_bars[t], schedule.alpha_bars[t - 1]
-    x0_hat = (x_t - (1 - keep).sqrt() * eps_hat) / keep.sqrt()
-    of_x0 = keep_before.sqrt() * schedule.betas[t] / (1 - keep)
-    of_x_t = schedule.alphas[t].sqrt() * (1 - keep_before) / (1 - keep)
-    return of_x0 * x0_hat + of_x_t * x_t
+def one_step(schedule, model, x0, t, eps):
+    keep = 1 - schedule.betas[t].to(x0)
+    return F.mse_loss(model(noisy(x0, eps, keep**0.5, (1 - keep) ** 0.5), t), eps)
 
 
-def mean_by_score(x_t, eps_hat, t):
-    """(x_t + beta_t score) / sqrt(alpha_t)."""
-    score = dc.score_from_eps(schedule, eps_hat, t)
-    return torch.rsqrt(schedule.alphas[t]) * torch.add(x_t, score * schedule.betas[t])
+def flat(schedule, model, x0, t, eps):
+    keep = schedule.alpha_bars.to(x0.dtype)[t]
+    x_t = torch.sqrt(keep) * x0 + torch.sqrt(1 - keep) * eps
+    return F.mse_loss(model(x_t, t), eps)
 
 
-def mean_with(power_of_beta=1.0, power_of_noise=-0.5, power_of_kept=-0.5, sign=-1):
-    """Formula (11) with other powers: a table of exponents in place of the formula."""
-
-    def mean(x_t, eps_hat, t):
-        beta, kept = schedule.betas[t].item(), 1 - schedule.betas[t].item()
-        noise = 1 - schedule.alpha_bars[t].item()
-        eps_part = sign * beta**power_of_beta * noise**power_of_noise * eps_hat
-        return kept**power_of_kept * (x_t + eps_part)
-
-    return mean
+def not_cast(schedule, model, x0, t, eps):
+    keep = schedule.alpha_bars[t].unsqueeze(1)
+    return F.mse_loss(model(keep**0.5 * x0 + (1 - keep) ** 0.5 * eps, t), eps)
 
 
-def mean_of_row_before(x_t, eps_hat, t):
-    row = {name: getattr(schedule, name)[t - 1] for name in ("betas", "alphas", "alpha_bars")}
-    share = row["betas"] / torch.sqrt(1 - row["alpha_bars"])
-    return torch.rsqrt(row["alphas"]) * (x_t - share * eps_hat)
+def shown_clean(schedule, model, x0, t, eps):
+    return F.mse_loss(model(x0, t), eps)
 
 
-def mean_on_one_step_noise(x_t, eps_hat, t):
-    beta = 1 - schedule.alphas[t]
-    return (x_t - beta / beta**0.5 * eps_hat) / (1 - beta) ** 0.5
+def asked_early(schedule, model, x0, t, eps):
+    return F.mse_loss(model(dc.q_sample(schedule, x0, t, eps), t - 1), eps)
 
 
-def mean_of_eps_alone(x_t, eps_hat, t):
-    return mean_by_score(x_t, eps_hat, t).detach()
+def judged_by(judge):
+    def loss(schedule, model, x0, t, eps):
+        return judge(model(dc.q_sample(schedule, x0, t, eps), t), eps, x0)
+
+    return loss
 
 
-def noise_by_mask(z, t):
-    return (t != 1) * torch.sqrt(1 - schedule.alphas[t]) * z
+def step_with_posterior(schedule, model, x, t):
+    """The mean (8) with the guess of x_0."""
+    many = torch.full((len(x),), t)
+    x0_hat = dc.x0_from_eps(schedule, x, model(x, many), t)
+    return dc.q_posterior(schedule, x, x0_hat, t).mean
 
 
-def noise_by_step(z, t):
+def by_the_posterior(schedule, model, x_T, noises):
+    x, t = x_T, schedule.T
+    while t > 0:
+        x = step_with_posterior(schedule, model, x, t)
+        x = x + (t != 1) * (1 - schedule.alphas[t]) ** 0.5 * noises[t]
+        t -= 1
+    return x
+
+
+def with_the_score(schedule, model, x_T, noises):
+    x = x_T.clone()
+    for t in reversed(range(1, schedule.T + 1)):
+        score = dc.score_from_eps(schedule, model(x, x.new_full((len(x),), t, dtype=torch.long)), t)
+        x = torch.rsqrt(schedule.alphas[t]) * (x + schedule.betas[t] * score)
+        if t == 1:
+            return x
+        x = torch.add(x, noises[t], alpha=schedule.betas[t].sqrt().item())
+
+
+def recursive(schedule, model, x_T, noises, t=None):
+    t = schedule.T if t is None else t
+    if t == 0:
+        return x_T
+    x = step_with_posterior(schedule, model, x_T, t)
     if t > 1:
-        return dc.q_step(schedule, z, t).var ** 0.5 * z
-    return 0.0
+        x = torch.addcmul(x, schedule.betas[t].sqrt().to(x), noises[t])
+    return recursive(schedule, model, x, noises, t - 1)
 
 
-def noise_at(first, power=0.5, row=0):
-    """Noise of variance beta_{t+row} from t = first on, to another power."""
-    return lambda z, t: schedule.betas[t + row] ** power * z * (1.0 if t >= first else 0.0)
+def walk_with(noise=lambda s, t: s.betas[t].sqrt() if t > 1 else 0.0, *, first=0, last=1, ask=None):
+    """The walk by posterior means with other noise, other ends, or asked at other times."""
+
+    def walk(schedule, model, x_T, noises):
+        x = x_T
+        for t in list(range(last, schedule.T + 1 - first))[::-1]:
+
+            def asked(x_t, many):
+                return model(x_t, many if ask is None else ask(many, schedule.T))
+
+            x = step_with_posterior(schedule, asked, x, t) + noise(schedule, t) * noises[t]
+        return x
+
+    return walk
 
 
-def noise_but_not_at_T(z, t):
-    return torch.zeros_like(z) if t == schedule.T else schedule.betas[t].sqrt() * z
+def walk_by_11(beta=1.0, noise=-0.5, kept=-0.5, sign=-1, row=0, all_back=False):
+    """The walk by (11) with other powers."""
+
+    def walk(schedule, model, x_T, noises):
+        x = x_T
+        for t in range(schedule.T, 0, -1):
+            b, a = schedule.betas[t + row], schedule.alpha_bars[t + row]
+            scale = (a if all_back else 1 - b) ** kept
+            x = scale * (x + sign * b**beta * (1 - a) ** noise * model(x, torch.full((len(x),), t)))
+            x = x + b**0.5 * noises[t] * (t > 1)
+        return x
+
+    return walk
 
 
-def noise_of_posterior(z, t):
-    return dc.q_posterior(schedule, z, z, t).var.sqrt() * z
+def noise_of_the_next(schedule, model, x_T, noises):
+    return walk_with()(schedule, model, x_T, noises.roll(1, 0))
+
+
+def upwards(schedule, model, x_T, noises):
+    x = x_T
+    for t in range(1, schedule.T + 1):
+        x = step_with_posterior(schedule, model, x, t)
+        x = x + (t > 1) * schedule.betas[t].sqrt() * noises[t]
+    return x
+
+
+def from_the_start(schedule, model, x_T, noises):
+    x = x_T
+    for t in range(schedule.T, 0, -1):
+        eps_hat = model(x_T, torch.full((len(x_T),), t))
+        x = x - schedule.betas[t] / (1 - schedule.alpha_bars[t]).sqrt() * eps_hat
+        x = x / schedule.alphas[t].sqrt() + (t > 1) * schedule.betas[t].sqrt() * noises[t]
+    return x
+
+
+def one_number_for_all(schedule, model, x_T, noises):
+    return model(x_T, schedule.T)
+
+
+def in_this_order(*calls):
+    """A loop that makes these calls for each batch."""
+
+    def training(model, loss, optimizer, batches):
+        kept = []
+        for x0 in batches:
+            names = {"zero": model.zero_grad, "step": optimizer.step}
+            for call in calls:
+                if call == "ask":
+                    value = loss(model, x0)
+                    names["back"] = value.backward
+                else:
+                    names[call]()
+            kept.append(float(value))
+        return kept
+
+    return training
+
+
+def zero_at_the_end(model, loss, optimizer, batches):
+    losses = []
+    for x0 in batches:
+        value = loss(model, x0)
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+        losses += [value.item()]
+    return losses
+
+
+def by_autograd(model, loss, optimizer, batches):
+    def update(x0):
+        weights = list(model.parameters())
+        value = loss(model, x0)
+        for weight, slope in zip(weights, torch.autograd.grad(value, weights), strict=True):
+            weight.grad = slope
+        optimizer.step()
+        return value.item()
+
+    return [update(x0) for x0 in batches]
+
+
+def first_alone(model, loss, optimizer, batches):
+    for x0 in batches:
+        optimizer.zero_grad()
+        value = loss(model, x0)
+        value.backward()
+        optimizer.step()
+        return [value.item()]
+
+
+def last_alone(model, loss, optimizer, batches):
+    return in_this_order("zero", "ask", "back", "step")(model, loss, optimizer, batches)[-1]
+
+
+def mean_alone(model, loss, optimizer, batches):
+    losses = zero_at_the_end(model, loss, optimizer, batches)
+    return sum(losses) / len(losses)
+
+
+def with_graphs(model, loss, optimizer, batches):
+    losses = []
+    for x0 in batches:
+        optimizer.zero_grad()
+        losses.append(loss(model, x0))
+        losses[-1].backward()
+        optimizer.step()
+    return losses
+
+
+def twice(model, loss, optimizer, batches):
+    doubled = (x for x0 in batches for x in (x0, x0))
+    return zero_at_the_end(model, loss, optimizer, doubled)
+
+
+def noted_late(model, loss, optimizer, batches):
+    losses = []
+    for x0 in batches:
+        zero_at_the_end(model, loss, optimizer, [x0])
+        losses.append(loss(model, x0).item())
+    return losses
 
 
 RIGHT = {
-    "05.1": [guess_looped, guess_by_noise_level],
-    "05.2": [mean_by_posterior, mean_by_score, mean_with()],
-    "05.3": [noise_by_mask, noise_by_step, noise_at(2)],
-    "05.4": [0.36, 1 - 0.8**2, torch.tensor(0.6).square()],
+    "05.1": [with_the_package, row_by_row, by_products],
+    "05.2": [by_the_posterior, with_the_score, recursive, walk_with(), walk_by_11()],
+    "05.3": [0.36, 1 - 0.8**2, torch.tensor(0.6).square()],
+    "05.4": [zero_at_the_end, by_autograd, in_this_order("ask", "zero", "back", "step")],
 }
 
 WRONG = {
     "05.1": [
-        ("by the variance", lambda x, e, a: guess_with(x, e, 1 - a, a.sqrt())),
-        ("divided by alpha_bar_t", lambda x, e, a: guess_with(x, e, (1 - a).sqrt(), a)),
-        ("Both roots", lambda x, e, a: guess_with(x, e, 1 - a, a)),
-        ("still shrunk", lambda x, e, a: guess_with(x, e, (1 - a) ** 0.5, a**0)),
-        ("is not scaled", lambda x, e, a: guess_looped(x - e, 0 * e, a)),
-        ("added once more", lambda x, e, a: guess_looped(x, -e, a)),
-        ("wrong axis", guess_wrong_axis),
-        ("in place", guess_in_place),
-        ("-1 times", lambda x, e, a: -guess_looped(x, e, a)),
-        ("no gradient", lambda x, e, a: guess_looped(x.detach(), e.detach(), a)),
+        ("shown the clean data", shown_clean),
+        ("both roots".capitalize(), asked_with(1, 1)),
+        ("missing at the noise", asked_with(0.5, 1)),
+        ("missing at the data", asked_with(1, 0.5)),
+        ("exchanged", exchanged),
+        ("Off by one", asked_with(shift=-1)),
+        ("one step only", one_step),
+        ("along the rows", flat),
+        ("cast the row", not_cast),
+        ("asked at t - 1", asked_early),
+        ("target is the data", judged_by(lambda given, eps, x0: F.mse_loss(given, x0))),
+        ("added to the noise", judged_by(lambda given, eps, x0: F.mse_loss(-given, eps))),
+        (
+            "over the coordinates",
+            judged_by(lambda given, eps, x0: F.mse_loss(given, eps) * x0.shape[1]),
+        ),
+        (
+            "over all examples",
+            judged_by(lambda given, eps, x0: F.mse_loss(given, eps, reduction="sum")),
+        ),
+        ("mean of the sizes", judged_by(lambda given, eps, x0: F.l1_loss(given, eps))),
+        (
+            "root of the mean square",
+            judged_by(lambda given, eps, x0: F.mse_loss(given, eps) ** 0.5),
+        ),
+        ("no gradient", judged_by(lambda given, eps, x0: F.mse_loss(given, eps).detach())),
     ],
     "05.2": [
-        ("root of 1 - alpha_bar_t is missing", mean_with(power_of_noise=-1)),
-        ("has beta_t itself", mean_with(power_of_beta=0.5)),
-        (
-            "as for x_0",
-            lambda x, e, t: mean_with(power_of_kept=0)(x, e, t) / schedule.alpha_bars[t] ** 0.5,
-        ),
-        ("divided by alpha_t", mean_with(power_of_kept=-1)),
-        ("1 / sqrt(alpha_t) is missing", mean_with(power_of_kept=0)),
-        (
-            "all the way back",
-            lambda x, e, t: guess_looped(x, e, schedule.alpha_bars[t].repeat(len(x))),
-        ),
-        ("You used 1 - alpha_t", mean_on_one_step_noise),
-        ("Off by one", mean_of_row_before),
-        ("added once more", mean_with(sign=1)),
-        ("no gradient", mean_of_eps_alone),
+        ("a variance", walk_with(lambda s, t: s.betas[t] * (t > 1))),
+        ("at t = 1, too", walk_with(lambda s, t: s.betas[t] ** 0.5)),
+        ("t = 2 either", walk_with(lambda s, t: s.betas[t] ** 0.5 * (t > 2))),
+        ("walk of the means", walk_with(lambda s, t: 0.0)),
+        ("the other choice", walk_with(lambda s, t: s.posterior_vars[t] ** 0.5)),
+        ("to clean data, is missing", walk_with(last=2)),
+        ("first step", walk_with(first=1)),
+        ("from 1 up", upwards),
+        ("Off by one", walk_by_11(row=-1)),
+        ("you took noises[t - 1]", noise_of_the_next),
+        ("at T in each step", walk_with(ask=lambda many, T: 0 * many + T)),
+        ("still at t", walk_with(ask=lambda many, T: many - 1)),
+        ("saw x_T", from_the_start),
+        ("root of 1 - alpha_bar_t is missing", walk_by_11(noise=-1)),
+        ("You used 1 - alpha_t", walk_by_11(beta=0.5, noise=0)),
+        ("all the way back", walk_by_11(all_back=True)),
+        ("divided by alpha_t.", walk_by_11(kept=-1)),
+        ("1 / sqrt(alpha_t) is missing", walk_by_11(kept=0)),
+        ("once more in the mean", walk_by_11(sign=1)),
+        ("one step for each", one_number_for_all),
     ],
     "05.3": [
-        ("both mistakes".capitalize(), noise_at(1, power=1)),
-        ("multiplied by the variance", noise_at(2, power=1)),
-        ("still adds noise", noise_at(1)),
-        ("the other choice", noise_of_posterior),
-        ("Off by one", noise_at(1, row=-1)),
-        ("wrong end", noise_but_not_at_T),
-        ("t = 2 either", noise_at(3)),
-    ],
-    "05.4": [
         ("not even".capitalize(), 0.0),
         ("always 0", 1.0),
         ("variance of the best guess", 0.64),
         ("factor of x_t", 0.8),
         ("a standard deviation", 0.6),
         ("too large", 0.5),
+    ],
+    "05.4": [
+        ("add up", in_this_order("ask", "back", "step")),
+        ("set to 0 before", in_this_order("ask", "back", "zero", "step")),
+        ("no step is taken", in_this_order("zero", "ask", "back")),
+        ("never computed", in_this_order("zero", "ask", "step")),
+        ("batch before", in_this_order("ask", "step", "zero", "back")),
+        ("return inside the loop", first_alone),
+        ("last loss alone", last_alone),
+        ("mean of the losses", mean_alone),
+        ("use .item()", with_graphs),
+        ("used twice", twice),
+        ("after the update", noted_late),
     ],
 }

@@ -3,38 +3,7 @@
 import math
 
 import torch
-
-
-def turned(x_t, v, alpha_bar_t):
-    """Turn the pair (x_t, v) back by the angle whose cosine is sqrt(alpha_bar_t)."""
-    angle = torch.atan2((1 - alpha_bar_t).sqrt(), alpha_bar_t.sqrt())
-    cos, sin = angle.cos(), angle.sin()
-    return torch.einsum("b,bchw->bchw", cos, x_t) - torch.einsum("b,bchw->bchw", sin, v)
-
-
-def looped(x_t, v, alpha_bar_t):
-    rows = zip(x_t, v, alpha_bar_t.tolist(), strict=True)
-    return torch.stack([math.sqrt(a) * x - math.sqrt(1 - a) * w for x, w, a in rows])
-
-
-def without_roots(x_t, v, alpha_bar_t):
-    return torch.lerp(-v, x_t, alpha_bar_t.reshape(-1, 1, 1, 1).expand_as(v))
-
-
-def divided(x_t, v, alpha_bar_t):
-    level = (1 / alpha_bar_t - 1).sqrt()
-    return torch.einsum("b,bchw->bchw", alpha_bar_t.rsqrt(), x_t) - torch.einsum(
-        "b,bchw->bchw", level, v
-    )
-
-
-def wrong_axis(x_t, v, alpha_bar_t):
-    return torch.mul(x_t, alpha_bar_t.sqrt()) - torch.mul(v, (1 - alpha_bar_t).sqrt())
-
-
-def in_place(x_t, v, alpha_bar_t):
-    v.neg_()
-    return looped(x_t, -v, alpha_bar_t)
+import torch.nn.functional as F
 
 
 def fold_by_strides(x):
@@ -76,42 +45,162 @@ def step(x_t, v, keep_t, keep_s, *, state=False, unfit=False, root=0.5):
     return math.sqrt(keep_s) * x0_hat + (1 - keep_s) ** root * eps_hat
 
 
+def step_without_clip(x_t, v, keep_t, keep_s):
+    eps_hat = math.sqrt(1 - keep_t) * x_t + math.sqrt(keep_t) * v
+    return math.sqrt(keep_s) * clean(x_t, v, keep_t) + math.sqrt(1 - keep_s) * eps_hat
+
+
 def step_by_slope(x_t, v, keep_t, keep_s):
     """x_s as a share of x_t and a share of the clipped guess."""
     guess = torch.minimum(
-        torch.maximum(looped_scalar(x_t, v, keep_t), -torch.ones_like(v)), torch.ones_like(v)
+        torch.maximum(clean(x_t, v, keep_t), -torch.ones_like(v)), torch.ones_like(v)
     )
     share = ((1 - keep_s) / (1 - keep_t)) ** 0.5
     return share * x_t + (keep_s**0.5 - share * keep_t**0.5) * guess
 
 
-def looped_scalar(x_t, v, keep):
-    return looped(x_t, v, torch.full((len(x_t),), keep, dtype=torch.float64))
+def clean(x_t, v, keep):
+    return math.sqrt(keep) * x_t - math.sqrt(1 - keep) * v
 
 
 def variant(**mistakes):
     return lambda *case: step(*case, **mistakes)
 
 
+def bent(x):
+    return x * torch.sigmoid(x)
+
+
+def block_by_lines(block, x, emb):
+    """One layer a line, the number of a channel added by broadcasting another way."""
+    h = block.norm1(x)
+    h = bent(h)
+    h = block.conv1(h)
+    numbers = emb @ block.from_t.weight.mT + block.from_t.bias
+    h = (h.permute(2, 3, 0, 1) + numbers).permute(2, 3, 0, 1)
+    h = block.norm2(h)
+    h = bent(h)
+    h = block.conv2(h)
+    return h + block.shortcut(x)
+
+
+def block_by_reshape(block, x, emb):
+    told = block.from_t(emb).reshape(len(x), -1, 1, 1)
+    h = torch.add(block.conv1(F.silu(block.norm1(x))), told)
+    return torch.stack([block.conv2(F.silu(block.norm2(h))), block.shortcut(x)]).sum(0)
+
+
+def block(
+    *,
+    first="norm bend",
+    told="before",
+    second="norm bend",
+    shortcut="input",
+    after=False,
+    again=False,
+):
+    """A block by orders in words."""
+
+    def run(layers, x, emb):
+        def half(h, order, norm):
+            for word in order.split():
+                h = norm(h) if word == "norm" else bent(h)
+            return h
+
+        c = layers.from_t(emb).unsqueeze(-1).unsqueeze(-1)
+        h = inner = half(x, first, layers.norm1)
+        h = layers.conv1(h)
+        h = h + c if told in ("before", "both") else h
+        h = h + layers.from_t(emb) if told == "flat" else h
+        if told in ("late", "both"):
+            h = bent(layers.norm2(h) + c)
+        else:
+            h = half(h, second, layers.norm1 if again else layers.norm2)
+        h = layers.conv2(h) + c if told == "last" else layers.conv2(h)
+        if shortcut == "x":
+            h = h + x
+        elif shortcut != "none":
+            h = h + layers.shortcut(x if shortcut == "input" else inner)
+        return bent(h) if after else h
+
+    return run
+
+
+def block_of_convolutions(*, early):
+    """A block that convolves, normalises, bends; emb comes after conv1 or after the first half."""
+
+    def run(layers, x, emb):
+        c = layers.from_t(emb).unsqueeze(-1).unsqueeze(-1)
+        h = layers.conv1(x)
+        h = bent(layers.norm1(h + c)) if early else bent(layers.norm1(h)) + c
+        return bent(layers.norm2(layers.conv2(h))) + layers.shortcut(x)
+
+    return run
+
+
+def unet_that_adds(net, x_t, emb):
+    fine = block_by_lines(net.down_blocks[0], net.stem(fold_by_strides(x_t)), emb)
+    coarse = block_by_lines(net.middle_in, net.downs[0](fine), emb)
+    coarse = block_by_lines(net.middle_out, net.attention(coarse), emb)
+    return block_by_lines(net.up_blocks[0], net.ups[0](coarse) + fine, emb)
+
+
+def unet_by_parts(net, x_t, emb):
+    """The whole way by names in a row."""
+    h = net.stem(fold_by_strides(x_t))
+    skips = []
+    for part, down in zip(net.down_blocks, net.downs, strict=True):
+        h = part(h, emb)
+        skips.append(h)
+        h = down(h)
+    h = net.middle_in(h, emb)
+    h = net.attention(h)
+    h = net.middle_out(h, emb)
+    for up, part in zip(net.ups, net.up_blocks, strict=True):
+        h = part(torch.cat((up(h), skips.pop()), 1), emb)
+    return F.pixel_shuffle(net.last(bent(net.norm(h))), 2)
+
+
+def unet_with_own_blocks(net, x_t, emb):
+    fine = block_by_lines(net.down_blocks[0], net.stem(F.pixel_unshuffle(x_t, 2)), emb)
+    coarse = net.downs[0](fine)
+    coarse = block_by_lines(net.middle_in, coarse, emb)
+    coarse = block_by_lines(net.middle_out, net.attention(coarse), emb)
+    both = torch.hstack([net.ups[0](coarse), fine])
+    both = block_by_lines(net.up_blocks[0], both, emb)
+    return F.pixel_shuffle(net.last(bent(net.norm(both))), 2)
+
+
+def unet(*, middle="in attention out", kept="block", pair="up kept", end="norm bend last", add=0):
+    """A way through the U-Net by orders in words."""
+
+    def run(net, x_t, emb):
+        stem = net.stem(fold_by_strides(x_t))
+        h = fine = net.down_blocks[0](stem, emb)
+        h = net.downs[0](h)
+        for word in middle.split():
+            if word == "attention":
+                h = net.attention(h)
+            else:
+                h = (net.middle_in if word == "in" else net.middle_out)(h, emb)
+        sides = {"up": net.ups[0](h), "kept": fine if kept == "block" else stem}
+        h = net.up_blocks[0](torch.cat([sides[word] for word in pair.split()], 1), emb)
+        for word in end.split():
+            h = {"norm": net.norm, "bend": bent, "last": net.last}[word](h)
+        return F.pixel_shuffle(h, 2) + add * x_t
+
+    return run
+
+
 RIGHT = {
-    "06.1": [turned, looped],
-    "06.2": [fold_by_strides, fold_by_chunks],
-    "06.3": [lambda a, b: (9 * a + 1) * b, lambda a, b: torch.zeros(b, a, 3, 3).numel() + b],
+    "06.1": [fold_by_strides, fold_by_chunks],
+    "06.2": [block_by_lines, block_by_reshape],
+    "06.3": [unet_by_parts, unet_with_own_blocks],
     "06.4": [variant(), step_by_slope],
 }
 
 WRONG = {
     "06.1": [
-        ("sign of v", lambda x, v, a: turned(x, -v, a)),
-        ("roots are missing", without_roots),
-        ("This is eps", lambda x, v, a: turned(v, -x, a)),
-        ("changed places", lambda x, v, a: -turned(v, x, a)),
-        ("v as eps", divided),
-        ("wrong axis", wrong_axis),
-        ("in place", in_place),
-        ("no gradient", lambda x, v, a: looped(x.data, v.data, a)),
-    ],
-    "06.2": [
         ("does not make squares", fold_in_order),
         ("four quarters", fold_quarters),
         ("Rows and columns have changed", fold_columns_first),
@@ -119,22 +208,59 @@ WRONG = {
         ("transposed", fold_transposed),
         ("should have shape", lambda x: fold_by_strides(x)[:, :1]),
     ],
+    "06.2": [
+        ("shortcut is missing", block(shortcut="none")),
+        ("not told emb", block(told="never")),
+        ("it is added before norm2", block(told="late")),
+        ("once more", block(told="both")),
+        ("missing before conv1", block(first="norm")),
+        ("missing before conv2", block(second="norm")),
+        ("norm2 is missing", block(second="bend")),
+        ("norm1 is missing", block(first="bend")),
+        ("your first half bends", block(first="bend norm")),
+        ("your second half bends", block(second="bend norm")),
+        ("behind the sum", block(after=True)),
+        ("what norm1 and SiLU have made", block(shortcut="inner")),
+        ("A number should be", lambda layers, x, emb: 2 * block_by_lines(layers, x, emb)),
+        ("not behind conv2", block(told="last")),
+        ("lacks two axes", block(told="flat")),
+        ("norm1 is used twice", block(again=True)),
+        ("both halves of yours convolve first", block_of_convolutions(early=True)),
+        ("is added between conv1 and norm2.", block_of_convolutions(early=False)),
+        ("x itself is added", block(shortcut="x")),
+        ("stopped with RuntimeError", lambda layers, x, emb: layers.conv1(x[:, :3])),
+    ],
     "06.3": [
-        ("The bias is missing", lambda a, b: torch.zeros(b, a, 3, 3).numel()),
-        ("not in", lambda a, b: (9 * b + 1) * a),
-        ("nine places", lambda a, b: (3 * a + 1) * b),
-        ("every one of the a", lambda a, b: 10 * b),
-        ("go out multiply", lambda a, b: sum([a] * 9) + 10 * b),
-        ("A number should be", lambda a, b: 9 * a * b + 1),
+        ("wrong order", unet(pair="kept up")),
+        ("not that of stem", unet(kept="stem")),
+        ("Nothing was kept", unet(pair="up up")),
+        ("is left out: the kept", unet(pair="kept kept")),
+        ("The attention is left out", unet(middle="in out")),
+        ("attention comes too early", unet(middle="attention in out")),
+        ("attention comes too late", unet(middle="in out attention")),
+        ("middle_in is left out", unet(middle="attention out")),
+        ("middle_out is left out", unet(middle="in attention")),
+        ("norm and SiLU before last", unet(end="last")),
+        ("still folded", lambda *case: fold_by_strides(unet_by_parts(*case))),
+        ("side by side with torch.cat", unet_that_adds),
+        ("my_block answers None", lambda net, x_t, emb: net.downs[0](None)),
+        ("norm is left out", unet(end="bend last")),
+        ("SiLU is left out", unet(end="norm last")),
+        ("behind the last convolution", unet(end="norm bend last bend")),
+        ("added to x_t", unet(add=1)),
+        ("should have shape", lambda net, x_t, emb: net.stem(fold_by_strides(x_t))),
+        ("stopped with RuntimeError", lambda net, x_t, emb: net.stem(x_t)),
     ],
     "06.4": [
-        ("All three", variant(state=True, unfit=True, root=1)),
+        ("Three mistakes", variant(state=True, unfit=True, root=1)),
+        ("is not clipped", step_without_clip),
+        ("do not clip it", lambda *case: step(*case).clip(-1, 1)),
         ("The state x_t is clipped. Only", variant(state=True)),
         ("eps_hat does not fit the clipped guess: compute", variant(unfit=True)),
         ("fit the clipped guess, and it is multiplied", variant(unfit=True, root=1)),
         ("eps_hat does not fit the guess", variant(state=True, unfit=True)),
         ("state is clipped, and eps_hat is multiplied", variant(state=True, root=1)),
         ("One mistake is left", variant(root=1)),
-        ("A number should be", lambda x, v, t, s: looped_scalar(x, v, t)),
+        ("A number should be", lambda x, v, t, s: clean(x, v, t)),
     ],
 }

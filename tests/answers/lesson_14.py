@@ -144,6 +144,11 @@ def careful_mean(s, x_t, eps_hat, t, z):
     return torch.clip(mean, -1, 1) + s.posterior_vars[t].sqrt() * z
 
 
+def careful_last(s, x_t, eps_hat, t, z):
+    x = careful_by_hand(s, x_t, eps_hat, t, z, clip=False)
+    return x.clip(-1, 1) if t < 2 else x
+
+
 def long_by_eps(x_t, eps_hat, a, b, z):
     """With the direction given as the fresh noise's complement."""
     share = (1 - a / b) / (1 - a)
@@ -220,6 +225,71 @@ def levels_rescaled(mean, std):
     return both.div(both.sum())
 
 
+def learned(points, T, steps, seed, told):
+    """Adam by hand on a network of matrices; noise from the same generator in the same order."""
+    time = torch.arange(T + 1, dtype=torch.float64) / T
+    bars = torch.exp(-0.1 * time - 9.95 * time * time)
+    rng = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = [torch.nn.Linear(a, b) for a, b in ((3, 64), (64, 64), (64, 2))]
+    weights = [p.detach().double().requires_grad_() for layer in layers for p in layer.parameters()]
+
+    def network(x, step):
+        h = torch.cat([x, step * torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
+        for w, b in zip(weights[0:4:2], weights[1:4:2], strict=True):
+            h = torch.nn.functional.silu(torch.addmm(b, h, w.T))
+        return torch.addmm(weights[5], h, weights[4].T)
+
+    data, moments = torch.tensor(points).double(), [[0 * w, 0 * w] for w in weights]
+    for n in range(1, steps + 1):
+        rows = torch.randint(len(data), (256,), generator=rng)
+        x0 = data[rows] + 0.1 * torch.randn(256, 2, generator=rng, dtype=torch.float64)
+        t = torch.randint(1, T + 1, (256, 1), generator=rng)
+        eps = torch.randn(256, 2, generator=rng, dtype=torch.float64)
+        x_t = torch.sqrt(bars[t]) * x0 + torch.sqrt(1 - bars[t]) * eps
+        with torch.enable_grad():
+            loss = torch.nn.functional.mse_loss(network(x_t, told(t, T)), eps)
+            slopes = torch.autograd.grad(loss, weights)
+        with torch.no_grad():
+            for w, g, m in zip(weights, slopes, moments, strict=True):
+                m[0], m[1] = 0.9 * m[0] + 0.1 * g, 0.999 * m[1] + 0.001 * g * g
+                size = (m[1] / (1 - 0.999**n)).sqrt() + 1e-8
+                w -= 3e-3 * m[0] / (1 - 0.9**n) / size
+    return network, bars
+
+
+def program_with(
+    told=lambda t, T: t / T, noise="loop", lowest=2, power=0.5, asked=lambda t, T: t / T
+):
+    def program(points, T, steps, seed):
+        network, bars = learned(points, T, steps, seed, told)
+        rng = torch.Generator().manual_seed(seed)
+        x = torch.randn(8, 2, generator=rng, dtype=torch.float64)
+        z = (
+            None
+            if noise in ("loop", "anywhere")
+            else torch.randn(8, 2, generator=rng, dtype=torch.float64)
+        )
+        for t in reversed(range(1, T + 1)):
+            if noise != "once" and t >= lowest:
+                source = None if noise == "anywhere" else rng
+                z = torch.randn(8, 2, generator=source, dtype=torch.float64)
+            alpha = bars[t] / bars[t - 1]
+            with torch.no_grad():
+                x = x - (1 - alpha) * (1 - bars[t]) ** -0.5 * network(x, asked(t, T))
+            x = x / alpha.sqrt()
+            if t >= lowest:
+                x = x + (1 - alpha) ** power * z
+        return x
+
+    return program
+
+
+def whole(t, T):
+    return t // T
+
+
 RIGHT = {
     "14.1": [straight_by_factor, lambda T: straight(0.1 / T, 20 / T, T)],
     "14.2": [curved_looped, curved_expanded],
@@ -241,6 +311,7 @@ RIGHT = {
     "14.10": [stops_counted, stops_by_range],
     "14.11": [bound_looped, bound_by_columns],
     "14.12": [levels_looped, levels_by_diff],
+    "14.13": [program_with(), program_with(told=lambda t, T: 1 - (T - t) / T)],
 }
 
 WRONG = {
@@ -281,6 +352,7 @@ WRONG = {
         ("t = 1 is never drawn", lambda T, n, seed: pick_shifted(T - 1, n, seed) + 1),
         ("the same step", pick_once),
         ("A number should be", lambda T, n, seed: pick_shifted(T, n, seed + 1)),
+        ("made from `seed`", lambda T, n, seed: torch.randint(1, T + 1, (n,))),
     ],
     "14.5": [
         ("the exhibit itself", vector_reshaped),
@@ -318,6 +390,7 @@ WRONG = {
         ),
         ("Nothing is clipped", lambda s, x_t, e, t, z: careful_by_hand(s, x_t, e, t, z, False)),
         ("still is, too", lambda *case: torch.clip(careful_by_package(*case), -1, 1)),
+        ("Only the last state", careful_last),
         ("mean of the step is clipped", careful_mean),
         (
             "noise estimate is clipped",
@@ -346,6 +419,8 @@ WRONG = {
         ("stops go up", lambda T, n: [T * i // n for i in range(n + 1)]),
         ("0 twice", lambda T, n: [*stops_by_range(T, n), 0]),
         ("as in a list", lambda T, n: list(range(T - 1, -1, -(T // n)))),
+        ("These are floats", lambda T, n: torch.linspace(T, 0, n + 1).tolist()),
+        ("These are floats", lambda T, n: [T / n * i for i in range(n, 0, -1)]),
         ("yours is a Tensor", lambda T, n: torch.tensor(stops_counted(T, n))),
     ],
     "14.11": [
@@ -369,5 +444,21 @@ WRONG = {
         ("a density", levels_density),
         ("blurred", levels_rescaled),
         ("used as a variance", lambda mean, std: levels_by_diff(mean, math.sqrt(std))),
+    ],
+    "14.13": [
+        ("Both mistakes are still in", program_with(lambda t, T: t // T, "once")),
+        ("in the cell that trains.", program_with(lambda t, T: t // T)),
+        ("in the cell that samples.", program_with(noise="once")),
+        ("in the cell that trains, and z", program_with(lambda t, T: t // T, "twice")),
+        ("Both are mended, but z is drawn once too often", program_with(noise="twice")),
+        ("training that must tell t / T.", program_with(whole, asked=whole)),
+        ("and z is still drawn once", program_with(whole, "once", asked=whole)),
+        ("pass generator=rng", program_with(noise="anywhere")),
+        ("as another number", program_with(lambda t, T: 1.0 * t)),
+        ("the step from t = 1 adds noise", program_with(lowest=1)),
+        ("missing at t = 2", program_with(lowest=3)),
+        ("should be", program_with(power=1)),
+        ("should be", program_with(lambda t, T: (t - 1) / T)),
+        ("stopped with", lambda points, T, steps, seed: program_with()(points, T, steps, "seed")),
     ],
 }

@@ -1,6 +1,6 @@
-"""Lesson 14: the twelve exhibits of the bug museum, mended."""
+"""Lesson 14: the twelve exhibits of the bug museum, and a whole program, mended."""
 
-from . import backward, forward, likelihood, stopping, training
+from . import backward, forward, likelihood, stopping, training, whole
 
 EXERCISES = (
     forward.EXERCISES
@@ -8,4 +8,5 @@ EXERCISES = (
     | backward.EXERCISES
     | stopping.EXERCISES
     | likelihood.EXERCISES
+    | whole.EXERCISES
 )

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from diffusion_core.gaussian import Gaussian
 from diffusion_core.predictions import x0_from_eps
-from diffusion_core.process import p_step, q_posterior
-from diffusion_core.schedules import NoiseSchedule, schedule_from_alpha_bars
+from diffusion_core.process import p_step
+from diffusion_core.schedules import NoiseSchedule
 
-from ...museum import exhibits
+from ...museum import exhibits, mended
 from ..exercise import Exercise
 from .forward import steps
 
@@ -29,11 +29,6 @@ def _with_eps(generator: torch.Generator) -> list[tuple]:
 def _back(s: NoiseSchedule, x_t: Tensor, eps_hat: Tensor, t: int) -> Gaussian:
     """Return p(x_{t-1} | x_t) with the variance beta_t, at t = 1 too."""
     return p_step(s, x_t, x0_from_eps(s, x_t, eps_hat, t), t, variances=s.betas)
-
-
-def _step_back(s: NoiseSchedule, x_t: Tensor, eps_hat: Tensor, t: int, z: Tensor) -> Tensor:
-    mean, var = _back(s, x_t, eps_hat, t)
-    return mean + var.sqrt() * z if t > 1 else mean
 
 
 def _other_sigma(sigma: Callable[[NoiseSchedule, int], Tensor | float], first: int = 2) -> Callable:
@@ -66,6 +61,11 @@ def _clipped(
     return step
 
 
+def _clipped_last(s: NoiseSchedule, x_t: Tensor, eps_hat: Tensor, t: int, z: Tensor) -> Tensor:
+    x = _clipped()(s, x_t, eps_hat, t, z)
+    return _clip(x) if t == 1 else x
+
+
 def _strides(generator: torch.Generator) -> list[tuple]:
     """Return (x_t, eps_hat, alpha_bar_t, alpha_bar_s, z): also strides to clean data."""
     cases = []
@@ -76,14 +76,6 @@ def _strides(generator: torch.Generator) -> list[tuple]:
             keep = 1.0 if clean else high
             cases.append((x_t, eps_hat, keep * share, keep, z))
     return cases
-
-
-def _long_step(x_t: Tensor, eps_hat: Tensor, a: float, b: float, z: Tensor) -> Tensor:
-    """The posterior of a schedule whose only steps are those from clean data to s and on to t."""
-    rows = [keep for keep in (b, a, 1e-6) if keep < 1]
-    schedule, t = schedule_from_alpha_bars(rows), len(rows) - 1
-    mean, var = q_posterior(schedule, x_t, x0_from_eps(schedule, x_t, eps_hat, t), t)
-    return mean + var.sqrt() * z
 
 
 def _posterior_var(a: float, b: float) -> float:
@@ -103,7 +95,7 @@ def _noised(var: Callable, power: float = 0.5, taken: bool = True) -> Callable:
 
 EXERCISES = {
     "14.7": Exercise(
-        truth=_step_back,
+        truth=mended.step_back,
         cases=_with_eps,
         mistakes={
             "This is the exhibit itself: sigma is read from row t - 1, and step t has row t.": (
@@ -131,11 +123,11 @@ EXERCISES = {
         hints=(
             "The samples have too little variance. Which line decides on the noise?",
             "Row t of every table belongs to step t. Which row does sigma come from?",
-            "sigma = schedule.betas[t].sqrt(), and nothing else changes.",
+            "The other three tables are read at t. One is not; nothing else changes.",
         ),
     ),
     "14.8": Exercise(
-        truth=_clipped(guess=_clip),
+        truth=mended.careful_step,
         cases=_with_eps,
         mistakes={
             "This is the exhibit itself: what it clips is a noisy state, and noise goes beyond "
@@ -144,6 +136,7 @@ EXERCISES = {
                 _clipped()
             ),
             "The guess is clipped now, but the state still is, too.": _clipped(_clip, state=_clip),
+            "Only the last state is clipped. Clip the guess, in every step.": _clipped_last,
             "The mean of the step is clipped. Clip the guess, before the mean is made of it.": (
                 _clipped(mean=_clip)
             ),
@@ -157,11 +150,11 @@ EXERCISES = {
         hints=(
             "Which of x0_hat, the mean and x_{t-1} is known to lie in [-1, 1]?",
             "Data lies in the range, and x0_hat is a guess of data. Noisy states are wider.",
-            "x0_hat.clamp(-1, 1) before p_step, and no clamp after it.",
+            "The clamp moves up by two lines, to the only thing that lies in the range.",
         ),
     ),
     "14.9": Exercise(
-        truth=_long_step,
+        truth=mended.long_step,
         cases=_strides,
         mistakes={
             "This is the exhibit itself: its variance is larger than all the noise that x_s should "
@@ -179,8 +172,8 @@ EXERCISES = {
         },
         hints=(
             "Print 1 - alpha_bar_s - var for some t and s. What does max(.., 0) hide?",
-            "The posterior's variance for a stride from t to s is in the docstring of ddim_step.",
-            "(1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s).",
+            "In (8) of lesson 03, put s for t - 1, and for alpha_t what the stride keeps.",
+            "The stride keeps alpha_bar_t / alpha_bar_s. So its beta is 1 minus that.",
         ),
     ),
 }

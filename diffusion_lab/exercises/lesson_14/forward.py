@@ -5,20 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffusion_core.process import q_step
-from diffusion_core.schedules import NoiseSchedule, linear_schedule, vp_schedule
+from diffusion_core.schedules import NoiseSchedule, vp_schedule
 
-from ...museum import exhibits
-from ...museum.readings import quiet
+from ...museum import exhibits, mended
 from ..exercise import Exercise
 
 DTYPES = (torch.float64, torch.float32)
 FIRST, LAST = 1e-4, 0.02  # DDPM's betas at both ends, for 1000 steps
-
-
-def _straight(T: int) -> Tensor:
-    scale = 1000 / T
-    return quiet(lambda: linear_schedule(T, FIRST * scale, LAST * scale)).betas[1:]
 
 
 def _from_to(first: Callable[[int], float], last: Callable[[int], float]) -> Callable:
@@ -31,17 +24,8 @@ def _lengths(generator: torch.Generator) -> list[tuple]:
     return [(25,), (50,), *((T,) for T in some), (1000,)]
 
 
-def _curved(T: int) -> Tensor:
-    return torch.linspace(FIRST**0.5, LAST**0.5, T, dtype=torch.float64).square()
-
-
 def _short_lengths(generator: torch.Generator) -> list[tuple]:
     return [(5,), *_lengths(generator)]
-
-
-def _step(schedule: NoiseSchedule, x_prev: Tensor, t: int, z: Tensor) -> Tensor:
-    mean, var = q_step(schedule, x_prev, t)
-    return mean + var.sqrt() * z
 
 
 def steps(generator: torch.Generator) -> list[tuple]:
@@ -67,7 +51,7 @@ def _root_alpha(s: NoiseSchedule, t: int) -> Tensor:
 
 EXERCISES = {
     "14.1": Exercise(
-        truth=_straight,
+        truth=mended.straight_betas,
         cases=_lengths,
         mistakes={
             "This is the exhibit itself: its betas have the size that fits 1000 steps, whatever T "
@@ -91,11 +75,11 @@ EXERCISES = {
         hints=(
             "How much noise is added in all? The sum of the betas should not depend on T.",
             "50 steps are 20 times fewer than 1000. So each beta should be 20 times larger.",
-            "Multiply both ends, 1e-4 and 0.02, by 1000 / T.",
+            "Both ends get the same factor. Which is it for T = 50, and which for any T?",
         ),
     ),
     "14.2": Exercise(
-        truth=_curved,
+        truth=mended.curved_betas,
         cases=_short_lengths,
         mistakes={
             "This is the exhibit itself: it squares evenly spaced betas, not their roots.": (
@@ -113,16 +97,18 @@ EXERCISES = {
             ),
             "These are roots of evenly spaced betas. It is the other way round: evenly spaced "
             "roots, squared.": lambda T: exhibits.straight_betas(T).sqrt(),
-            "The order is reversed: beta_1 is the smallest.": lambda T: _curved(T).flip(0),
+            "The order is reversed: beta_1 is the smallest.": lambda T: mended.curved_betas(T).flip(
+                0
+            ),
         },
         hints=(
             "What are the two ends after squaring? And what should they be before it?",
             "The square should end at 1e-4 and 0.02, so what is squared ends at their roots.",
-            "torch.linspace(1e-4**0.5, 0.02**0.5, T, dtype=torch.float64) ** 2.",
+            "Space evenly between those two roots, and then square.",
         ),
     ),
     "14.3": Exercise(
-        truth=_step,
+        truth=mended.noisier,
         cases=steps,
         mistakes={
             "This is the exhibit itself: beta_t is a variance, and here it multiplies the noise.": (
@@ -148,7 +134,7 @@ EXERCISES = {
         hints=(
             "What is the variance of c z, where z has variance 1? And what should it be?",
             "c z has variance c squared, and the step should add the variance beta_t.",
-            "schedule.alphas[t].sqrt() * x_prev + schedule.betas[t].sqrt() * z.",
+            "Which number has beta_t as its square? The factor of x_prev shows the pattern.",
         ),
     ),
 }

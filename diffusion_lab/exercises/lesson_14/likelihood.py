@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 from torch.special import ndtr
 
-from diffusion_core.decoders import discretized_decoder
 from diffusion_core.elbo import ElboTerms
-from diffusion_core.gaussian import Gaussian
 
-from ...museum import exhibits
+from ...museum import exhibits, mended
 from ..exercise import Exercise
 
 
@@ -38,13 +36,6 @@ def _normals(generator: torch.Generator) -> list[tuple]:
     return [(0.5, 0.1), (0.02, 0.05), (mean, 0.01 + 0.2 * std), (0.97, 0.3)]
 
 
-def _level_probs(mean: float, std: float) -> Tensor:
-    """By the package's decoder, which has its levels in [-1, 1]."""
-    levels = torch.linspace(-1, 1, 256, dtype=torch.float64)[:, None]
-    p = Gaussian(torch.full_like(levels, 2 * mean - 1), torch.full_like(levels, (2 * std) ** 2))
-    return discretized_decoder(levels, p).exp()
-
-
 def _binned(half: float, *, open_ends: bool = True) -> Callable[[float, float], Tensor]:
     """Return the shares of bins of another half width."""
 
@@ -65,7 +56,7 @@ def _density(mean: float, std: float) -> Tensor:
 
 EXERCISES = {
     "14.11": Exercise(
-        truth=_bound(-1, -1, -1),
+        truth=mended.lower_bound,
         cases=_ledgers,
         mistakes={
             "This is the exhibit itself: L_T, the prior term, is left out.": exhibits.lower_bound,
@@ -83,11 +74,11 @@ EXERCISES = {
         hints=(
             "The bound is too high, so a cost is missing. Which kinds of terms has a ledger?",
             "The docstring of ElboTerms says what adds up to -ELBO.",
-            "-(terms.prior + terms.steps.sum(1) + terms.recon).",
+            "A ledger has three fields, and the exhibit reads two.",
         ),
     ),
     "14.12": Exercise(
-        truth=_level_probs,
+        truth=mended.level_probs,
         cases=_normals,
         mistakes={
             "This is the exhibit itself: its bins are 2/255 wide, and the levels lie 1/255 "
@@ -105,14 +96,14 @@ EXERCISES = {
                     exhibits.level_probs(mean, std) / exhibits.level_probs(mean, std).sum()
                 )
             ),
-            "The width is right, but std is used as a variance.": lambda mean, std: _level_probs(
-                mean, std**0.5
+            "The width is right, but std is used as a variance.": lambda mean, std: (
+                mended.level_probs(mean, std**0.5)
             ),
         },
         hints=(
             "The sum is 2. How far apart are the levels, and how wide are the bins?",
             "The levels lie 1/255 apart. A bin reaches half of that to either side.",
-            "half = 1 / 510.",
+            "So what is half a width, if a whole one is 1/255?",
         ),
     ),
 }

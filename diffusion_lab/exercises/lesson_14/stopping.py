@@ -1,10 +1,12 @@
 """Exhibit 10, on the way back: where the walk stops."""
 
+from collections.abc import Callable
+
 import torch
 
 from diffusion_core.samplers import even_taus
 
-from ...museum import exhibits
+from ...museum import exhibits, mended
 from ..exercise import Exercise
 
 
@@ -14,13 +16,29 @@ def _walks(generator: torch.Generator) -> list[tuple]:
     return [(50, 10), (1000, 20), (long * few, few), (long, long)]
 
 
+class NotWhole(Exception):
+    """Stops that are floats."""
+
+
+def _whole(stops: Callable, T: int, strides: int) -> list[int]:
+    """Return the stops, and refuse floats: a stop is a row of a table."""
+    found = stops(T, strides)
+    if isinstance(found, list | tuple) and any(isinstance(t, float) for t in found):
+        raise NotWhole
+    return found
+
+
 EXERCISES = {
     "14.10": Exercise(
-        truth=even_taus,
+        truth=mended.stops,
         cases=_walks,
+        use=_whole,
         mistakes={
             "This is the exhibit itself: its last stop is 1, where some noise is left.": (
                 exhibits.stops
+            ),
+            "These are floats. A stop is a row of a table: it should be an int.": (
+                lambda T, strides: [float(t) for t in even_taus(T, strides)]
             ),
             "Clean data is not among the stops: 0 is missing at the end.": lambda T, strides: (
                 even_taus(T, strides)[:-1]
@@ -42,7 +60,7 @@ EXERCISES = {
         hints=(
             "Where does a walk end that ends with clean data?",
             "Row 0 is clean data, so 0 must be among the stops.",
-            "torch.linspace(T, 0, strides + 1), or even_taus(T, strides).",
+            "Which number of the line makes the list end at 1?",
         ),
     ),
 }

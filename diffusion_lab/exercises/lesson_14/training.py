@@ -7,16 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from diffusion_core.losses import draw_t
 from diffusion_core.nets import timestep_embedding
-from diffusion_core.schedules import vp_schedule
 
-from ...museum import exhibits
+from ...museum import exhibits, mended
 from ..exercise import Exercise
-
-
-def _pick(T: int, n: int, seed: int) -> Tensor:
-    return draw_t(vp_schedule(T), torch.zeros(n), torch.Generator().manual_seed(seed))
 
 
 def _draws(generator: torch.Generator) -> list[tuple]:
@@ -32,7 +26,7 @@ def _between(first: int, beyond: int) -> Callable:
 
 
 def _one_for_all(T: int, n: int, seed: int) -> Tensor:
-    return _pick(T, 1, seed).expand(n)
+    return mended.pick_steps(T, 1, seed).expand(n)
 
 
 def _steps(generator: torch.Generator) -> list[tuple]:
@@ -71,18 +65,16 @@ def _layers(generator: torch.Generator) -> list[tuple]:
     return cases
 
 
-def _linear(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return functional.linear(h, weight, bias)
-
-
 def _ending(activation: Callable[[Tensor], Tensor]) -> Callable:
     return lambda h, weight, bias: activation(h @ weight.T + bias)
 
 
 EXERCISES = {
     "14.4": Exercise(
-        truth=_pick,
+        truth=mended.pick_steps,
         cases=_draws,
+        draws="Your draws do not come from a generator made from `seed`: make it in the function, "
+        "and pass it as generator=rng.",
         mistakes={
             "This is the exhibit itself: randint leaves out its upper end, so T is never drawn.": (
                 exhibits.pick_steps
@@ -100,11 +92,11 @@ EXERCISES = {
         hints=(
             "Which of 1, .., 50 is missing among the drawn steps? Look at the figure's right end.",
             "torch.randint(low, high, ..) draws from low to high - 1.",
-            "torch.randint(1, T + 1, (n,), generator=rng).",
+            "For which `high` is high - 1 the step T?",
         ),
     ),
     "14.5": Exercise(
-        truth=timestep_embedding,
+        truth=mended.step_vector,
         cases=_steps,
         mistakes={
             "This is the exhibit itself: reshape reads the numbers row by row, and the rows belong "
@@ -127,11 +119,11 @@ EXERCISES = {
         hints=(
             "Which axis of `angles` belongs to the steps, and which axis should it be at the end?",
             "Before the reshape, the tensor is (dim, B). A reshape does not swap axes.",
-            "Put .T in the place of .reshape(len(t), dim).",
+            "Either `angles` is made with a row for each step, or its axes are swapped at the end.",
         ),
     ),
     "14.6": Exercise(
-        truth=_linear,
+        truth=mended.last_layer,
         cases=_layers,
         mistakes={
             "This is the exhibit itself: SiLU never goes below -0.28, and noise does.": (
@@ -149,7 +141,7 @@ EXERCISES = {
         hints=(
             "Which values can noise take, and which can this function answer?",
             "SiLU(x) = x sigmoid(x) has a lowest value. What follows the last layer in `MLP`?",
-            "h @ weight.T + bias, and nothing after it.",
+            "Take away what follows the linear layer: noise needs no further function.",
         ),
     ),
 }

@@ -4,14 +4,22 @@ A new exhibit is a row here, a function in `exhibits` and one in `mended`, its i
 module of their own, a section of the lesson and an exercise.
 """
 
-import textwrap
-from collections.abc import Callable
-
-from ...plotting import say, show_source
 from ..hall import Exhibit, Hall
-from . import endings, exhibits, flows, mended, walks
+from ..panel import explorer_of
+from . import (
+    controls,
+    endings,
+    exhibits,
+    fillings,
+    flows,
+    mended,
+    races,
+    ranks,
+    scales,
+    tilts,
+    walks,
+)
 from .names import NAMES
-from .panel import explorer_of
 
 __all__ = ["EXHIBITS", "HALL", "NAMES", "diagnose", "instruments", "measure", "open_code"]
 
@@ -62,26 +70,106 @@ EXHIBITS = {
         "request 6477 (the last level stood twice in the list), and issue 9007 (0 without a rule "
         "of its own: NaN)",
     ),
+    4: Exhibit(
+        exhibits.filled,
+        fillings.conditional,
+        "L",
+        {
+            "Is the known number met?": fillings.known_part,
+            "Do more steps change the answer?": fillings.more_steps,
+            "Has the known part the right noise on the way?": fillings.on_the_way,
+            "Is the unknown number right, averaged over the data?": fillings.over_the_data,
+            "Is the unknown number right, given the known one?": fillings.conditional,
+        },
+        mended.filled,
+        "appendix I.2 of Song et al., Score-Based Generative Modeling (2021), and its file "
+        "controllable_generation.py at github.com/yang-song/score_sde_pytorch; what it lacks was "
+        "published by Lugmayr et al., RePaint (2022), section 4.2",
+    ),
+    5: Exhibit(
+        exhibits.tilted,
+        tilts.tilted,
+        "J",
+        {
+            "Is p(x | y) met at w = 1?": tilts.untilted,
+            "Are the samples of the class that was asked for?": tilts.as_asked,
+            "Does a larger w make the classifier surer?": tilts.surer,
+            "Is the other class the mirror image?": tilts.mirrored,
+            "Is p(x) p(y | x)^w / Z met at w = 3?": tilts.tilted,
+        },
+        mended.tilted,
+        "texts on what guidance samples; that neither the flow nor ancestral steps do was "
+        "published by Bradley and Nakkiran, Classifier-Free Guidance is a Predictor-Corrector "
+        "(2024)",
+    ),
+    6: Exhibit(
+        exhibits.train_control,
+        controls.state,
+        "N",
+        {
+            "Are the base's parameters as before?": controls.parameters,
+            "Does the loss fall?": controls.learned,
+            "Does the training reach all of the control?": controls.reached,
+            "Is the base's state_dict as before?": controls.state,
+        },
+        mended.train_control,
+        "github.com/lightly-ai/lightly, issue 1438 (a frozen backbone whose averages move), and "
+        "github.com/pytorch/pytorch, issue 86590; harmless where a base has neither BatchNorm nor "
+        "dropout, as in github.com/tianweiy/DMD2, issue 21",
+    ),
+    7: Exhibit(
+        exhibits.noisy_latents,
+        scales.by_channel,
+        "Q",
+        {
+            "Is E z_t^2 = 1 over all numbers?": scales.in_all,
+            "Has z_t the right amount of noise?": scales.only_noise,
+            "Is all of z gone where alpha_bar is 0?": scales.at_the_end,
+            "Are new pictures as large as training ones?": scales.fresh_pictures,
+            "Is E z_t^2 = 1 in each channel?": scales.by_channel,
+        },
+        mended.noisy_latents,
+        "latents that are divided by one number, as many programs do; how far channels can differ "
+        "stands in issue 307 of github.com/Wan-Video/Wan2.1, whose VAE has a mean and a std for "
+        "each channel, stds from 1.2 to 3.3",
+    ),
+    8: Exhibit(
+        exhibits.race,
+        races.same_levels,
+        "S",
+        {
+            "Do both call the denoiser equally often?": races.calls,
+            "Does each end on a guess of the denoiser?": races.last_guess,
+            "Do both begin at the mean of the data?": races.first_guess,
+            "Do both reach the data with many steps?": races.many_steps,
+            "Do both ask at the same noise levels?": races.same_levels,
+        },
+        mended.race,
+        "texts that explain few steps by straight paths; that both samplers are one was published "
+        "by Gao et al., Diffusion Meets Flow Matching: Two Sides of the Same Coin (2024)",
+    ),
+    9: Exhibit(
+        exhibits.mean_gradient,
+        ranks.many_ranks,
+        "T",
+        {
+            "Is the average gradient right?": ranks.centre,
+            "Is each row used once?": ranks.each_row_once,
+            "Is the noise normal, with variance 1?": ranks.noise_of_one,
+            "Is the noise new in each step?": ranks.from_step_to_step,
+            "Is one process right?": ranks.one_rank,
+            "Do eight processes have an eighth of the variance?": ranks.many_ranks,
+        },
+        mended.mean_gradient,
+        "train_text_to_image.py of github.com/huggingface/diffusers (one set_seed for all "
+        "processes), and issue 41 of github.com/Robbyant/lingbot-vla-v2, where a reader prints "
+        "the noise of all ranks and finds it identical",
+    ),
 }
 HALL = Hall(EXHIBITS, NAMES)
+diagnose, open_code, measure = HALL.diagnose, HALL.open_code, HALL.measure
 
 
 def instruments(number: int) -> tuple:
     """Return the arguments of the `lab.Explorer` with which an instrument is chosen."""
     return explorer_of(EXHIBITS[number])
-
-
-def diagnose(number: int, diagnosis: str | None) -> None:
-    """Say whether a letter names the mistake of exhibit `number`."""
-    say(HALL.named(number, diagnosis))
-
-
-def open_code(number: int) -> None:
-    """Show the code of exhibit `number`, and where its mistake was seen."""
-    show_source(EXHIBITS[number].function)
-    print(textwrap.fill(f"Seen in {EXHIBITS[number].seen}.", 96))
-
-
-def measure(number: int, mended: Callable) -> None:
-    """Say what the instrument of exhibit `number` reads on a function in its place."""
-    say(HALL.measured(number, mended))

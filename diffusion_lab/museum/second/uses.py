@@ -1,10 +1,12 @@
-"""How answers of lesson 14b are used: a right side is asked, calls of the network are counted."""
+"""How answers of lesson 14b are used: a right side is asked, calls are counted, one trains."""
 
 from collections.abc import Callable
 from functools import wraps
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .controls import Controlled
 
 
 def asked(
@@ -63,3 +65,26 @@ def counted(sampler: Callable, denoise: Callable, x: Tensor, levels: list[float]
     if end is not None and len(levels_asked) < len(levels):
         raise _FewerCalls("denoise should be called at each level, the last one, too")
     return end
+
+
+def trained(
+    train: Callable, seed: int, x: Tensor, c: Tensor, target: Tensor
+) -> tuple[object, Tensor, Tensor] | None:
+    """Return the losses of a training, and all that base and control hold after it.
+
+    x, c and target hold a batch in each row, (n, B, 1).
+    """
+    model = Controlled(seed).to(x).eval()
+    losses = train(model, [*zip(x, c, target, strict=True)], 0.1)
+    if losses is None:
+        return None
+    if isinstance(losses, list | tuple):
+        losses = torch.stack([torch.as_tensor(loss) for loss in losses])
+    losses = losses.detach() if isinstance(losses, Tensor) else losses
+    return losses, _held(model.base), _held(model.control)
+
+
+def _held(network: nn.Module) -> Tensor:
+    """Return all numbers of a state_dict, parameters and buffers, as one tensor."""
+    found = network.state_dict().values()
+    return torch.cat([part.detach().flatten().to(next(network.parameters())) for part in found])

@@ -1,4 +1,4 @@
-"""Lesson 14b: the exhibits of the museum's second hall, mended."""
+"""Lesson 14b: an SDE, the right side of a likelihood and a fast sampler, mended."""
 
 import math
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from torch import Tensor
 
 from diffusion_core.traces import exact_trace, hutchinson_trace, rademacher
 
-from ..museum.second import exhibits, mended
-from ..museum.second.uses import asked, counted
-from .exercise import Exercise
+from ...museum.second import exhibits, mended
+from ...museum.second.uses import asked, counted
+from ..exercise import Exercise
 
 DTYPES = (torch.float64, torch.float32)
 
