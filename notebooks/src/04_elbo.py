@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · How does a bound become a loss?
 #
-# Lesson 03 found the step back when the clean data is known. A network does not know it. What should it learn, and how good is it then? One number answers both: a lower bound on the likelihood of the data. This lesson draws its terms, computes them, and turns them into a loss.
+# Lesson 03 found the step back when the clean data is known. A network does not know it. What should it learn, and how good is it then? One number answers both: a lower bound on the log-likelihood of the data.
 #
 # **At the end you can**
 # - derive the bound (ELBO), and say what each of its terms means;
@@ -29,9 +29,11 @@ torch.set_default_dtype(torch.float64)
 #
 # Our data are a mixture of three Gaussians on a line, equally likely. As in lesson 02, $x_t = \sqrt{\bar\alpha_t}\,x_0+\sqrt{1-\bar\alpha_t}\;\epsilon$ with $\epsilon\sim N(0,I)$, here with the vp schedule and $T=20$. Stand at $x_t$ and go one step back. Two bells say where $x_{t-1}$ may lie:
 # - the **teacher** $q(x_{t-1}\mid x_t,x_0)$ knows $x_0$: it is the posterior of lesson 03;
-# - the **pupil** $p_\theta(x_{t-1}\mid x_t)$ is the model. It knows only $x_t$, and uses a guess of $x_0$: here the best there is, $\mathbb E[x_0\mid x_t]$, from the exact denoiser. Its variance is $\beta_t$.
+# - the **pupil** $p_\theta(x_{t-1}\mid x_t)$ is the model. It knows only $x_t$, and uses a guess of $x_0$: here the best there is, $\mathbb E[x_0\mid x_t]$. Its variance is $\beta_t$.
 #
-# How far apart are they? The KL divergence of lesson 02 says it in one number, here in **nats**, as in lesson 03.
+# A **denoiser** guesses the noise in $x_t$, and so $x_0$. The exact one answers $\mathbb E[\epsilon\mid x_t]$.
+#
+# How far apart are they? The KL divergence of lesson 02 says it in one number, here in **nats**: $\log$ is the natural logarithm.
 
 
 # %%
@@ -53,7 +55,7 @@ for t in range(2, 21):
     mean_kl[t] = dc.kl_divergence(*two_bells(x0, x_t, t)).mean()
 
 # %% [markdown]
-# On the right: the mean KL of each step, over 20 000 pairs of $x_0$ and $x_t$; the diamond is your pair, and stops at 1.5 nats. **Predict, then drag**: when $x_0$ moves away, which bell follows? At which $t$ does it matter most?
+# On the right: the mean KL of each step, over 20 000 pairs of $x_0$ and $x_t$; the diamond is your pair (1.5 nats at most). **Predict, then drag**: when $x_0$ moves away, which bell follows? At which $t$ does it matter most?
 
 # %%
 line = torch.linspace(-8, 8, 4001)[:, None]
@@ -101,7 +103,7 @@ artists = [teacher_line, pupil_line, at_x0, at_x_t, here, of_pair]
 lab.Explorer(fig, artists, explore_bells, controls)
 
 # %% [markdown]
-# At small $t$ the teacher follows $x_0$, and the pupil cannot. Near noise (large $t$) both bells lie in the same place, whatever $x_0$ is. The blue bars are nearly the whole lesson: with one more for the start and one for the last step, their sum bounds how unlikely the model finds the data. Sections 2 to 4 show why.
+# At small $t$ the teacher follows $x_0$, and the pupil cannot. Near noise (large $t$) both bells lie in the same place, whatever $x_0$ is. The blue bars are nearly the whole lesson: with one more for the start and one for the last step, their sum bounds how unlikely the model finds the data.
 
 # %% [markdown]
 # ## 2. A likelihood out of reach, and a bound within reach
@@ -161,7 +163,7 @@ lab.Explorer(
 #
 # So the bound is tight when forward walks from $x_0$ look like the model's own walks that end there.
 #
-# A **variational autoencoder** (VAE) has the same bound, with a hidden code in the place of $x_{1:T}$. So a diffusion model is a VAE whose encoder has nothing to learn: it adds noise.
+# A **variational autoencoder** (VAE) has the same bound, with a hidden code in the place of $x_{1:T}$. A diffusion model is a VAE whose encoder only adds noise.
 #
 # **Both sides as numbers.** For Gaussian data the exact denoiser is a straight line in $x_t$, so each step back turns one Gaussian into another. After $T$ steps that is $p_\theta(x_0)$, exactly.
 
@@ -204,7 +206,7 @@ for value in (-0.1, 0.2, 0.5, 0.8, 1.1):
     assert abs(log_mean - log_p) < 5 * relative.std() / math.sqrt(20_000)
 
 # %% [markdown]
-# The ELBO stays below $\log p_\theta(x_0)$, by 0.13 to 0.14 nats; the log-mean meets it. At $-0.1$ and 1.1 the ELBO is above the data's own $\log q(x_0)$, for our model is a little too wide. The first half of $\mathbb E\,\text{ELBO}\le\mathbb E\log p_\theta\le\mathbb E\log q$ holds for each $x_0$; the second only averaged over the data.
+# The ELBO stays below $\log p_\theta(x_0)$, by 0.13 to 0.14 nats; the log-mean meets it within 0.03. At $-0.1$ and 1.1 the ELBO is above the data's own $\log q(x_0)$, for our model is too wide. The first half of $\mathbb E\,\text{ELBO}\le\mathbb E\log p_\theta\le\mathbb E\log q$ holds for each $x_0$; the second only averaged over the data: there the difference is a KL.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: the average over the data, and the error of a log-mean
@@ -221,7 +223,7 @@ print(f"mean of log q(x_0) minus ELBO: {difference.mean():.4f}, standard error {
 assert difference.mean() > -3 * std_error
 
 # %% [markdown]
-# One standard error in the table's cell was new. If a mean is off by a small amount, its logarithm is off by about that amount divided by the mean. So the error of the log-mean is the error of the ratios, each divided by their mean. These are the numbers in `relative`.
+# One standard error in the table's cell was new. If a mean is off by a small amount, its logarithm is off by about that amount divided by the mean. So divide each ratio by the mean of all (`relative`): the standard error of the mean of these numbers is that of the log-mean. (The column in the table is the ELBO's.)
 
 # %% [markdown]
 # ## 3. Turning the ratio around
@@ -289,7 +291,7 @@ print("log_ratio, log_ratio_telescoped and the version from scratch agree for ev
 # - $L_{t-1}$, the **step terms**: the bars of section 1. The step *from* $t$ *to* $t-1$ has $L_{t-1}$; the package keeps it in column $t$.
 # - $L_0$, the **reconstruction term**: how unlikely the last step finds the data. It may be below 0, for a density can be above 1.
 #
-# We call the list of these *terms of the variational bound* the **ledger**. (12) needs whole walks and gives one number. In (14) one draw of $x_t$ gives one term. So training can work on one $t$ at a time, and we see which step costs how much.
+# The list of these *terms of the variational bound* is the **ledger**. (12) needs whole walks and gives one number. In (14) one draw of $x_t$ gives one term. So training can work on one $t$ at a time, and we see which step costs how much.
 #
 # **The KL of two Gaussians**, $N_1 = N(m_1, v_1)$ and $N_2 = N(m_2, v_2)$. With $x$ drawn from the first,
 #
@@ -377,19 +379,19 @@ lab.show_source(dc.elbo_terms)
 # %% [markdown]
 # ## 5. A step term is a squared error of the noise
 #
-# The teacher has the variance $\tilde\beta_t$ and the pupil $\sigma_t^2$. From here on $\mathbb E$ also averages over $x_0$ from the data. Write $r_t = \tilde\beta_t/\sigma_t^2$. By (15), in $d$ dimensions,
+# The teacher has the mean $\tilde\mu_t$ and the variance $\tilde\beta_t$, the pupil $\mu_\theta$ and $\sigma_t^2$. From here on $\mathbb E$ also averages over $x_0$ from the data. Write $r_t = \tilde\beta_t/\sigma_t^2$. By (15), in $d$ dimensions,
 #
-# $$L_{t-1} = \frac{\mathbb E\,|\tilde\mu_t-\mu_\theta|^2}{2\sigma_t^2} + d\,C_t,\qquad C_t = \tfrac12\big[r_t - 1 - \ln r_t\big].$$
+# $$L_{t-1} = \frac{\mathbb E\,|\tilde\mu_t-\mu_\theta|^2}{2\sigma_t^2} + d\,C_t,\qquad C_t = \tfrac12\big[r_t - 1 - \log r_t\big].$$
 #
 # By (11), both means have the same form, with $\epsilon$ in the teacher's and $\epsilon_\theta$ in the pupil's. In the difference, $x_t$ drops out:
 #
 # $$\tilde\mu_t - \mu_\theta = \frac{\beta_t}{\sqrt{\alpha_t}\,\sqrt{1-\bar\alpha_t}}\;(\epsilon_\theta - \epsilon).$$
 #
-# Square it and put it in:
+# Squared and put in:
 #
 # $$L_{t-1} = w_t\;\mathbb E\,\big|\epsilon - \epsilon_\theta(x_t,t)\big|^2 + d\,C_t,\qquad w_t = \frac{\beta_t^2}{2\sigma_t^2\,\alpha_t\,(1-\bar\alpha_t)}. \tag{16}$$
 #
-# **So the network learns to guess noise because the bound asks for it.** $C_t$ does not depend on the network. It is 0 when $\sigma_t^2 = \tilde\beta_t$, and positive otherwise: $\ln r$ bends downwards, and the line $r - 1$ touches it at $r = 1$ from above.
+# **So the network learns to guess noise because the bound asks for it.** $C_t$ does not depend on the network. It is 0 when $\sigma_t^2 = \tilde\beta_t$, and positive otherwise: $\log r$ bends downwards, and the line $r - 1$ touches it at $r = 1$ from above.
 #
 # Without the $\mathbb E$, (16) holds for each draw and any guess. So we check it with nonsense. (`eps_weights` is the package's table of $w_t$ and $C_t$.)
 
@@ -545,7 +547,7 @@ assert total > 1.9
 #
 # $$L_\text{simple} = \mathbb E_{t,\,x_0,\,\epsilon}\;\big|\epsilon-\epsilon_\theta(x_t,t)\big|^2/d,\qquad t \text{ uniform on } 1,\dots,T. \tag{19}$$
 #
-# (The paper does not divide by $d$; (18) is folded above.) The best answer of all is the same: at each $t$ it is $\mathbb E[\epsilon\mid x_t]$, whatever positive weight stands before it. So a perfect network stays perfect; a real one spends its effort where the weights are large. Without them its bound may get worse, its pictures better. The weights, divided by their mean:
+# (The paper does not divide by $d$; (18) is folded above.) The best answer of all is the same: at each $t$ it is $\mathbb E[\epsilon\mid x_t]$, whatever positive weight stands before it. So a perfect network stays perfect; a real one spends its effort where the weights are large. Without them its bound may get worse. The weights, divided by their mean:
 
 # %%
 long, level = dc.vp_schedule(1000), dc.constant_schedule(1000, 0.01)
@@ -664,12 +666,12 @@ for T in (25, 50, 100, 200, 400):
     assert 0 < total - entropy - end < 0.02 and end < prior
 
 # %% [markdown]
-# From $T = 400$ down to 25 the prior term grows by more than two nats, and the steps that are no longer taken save nearly as much. $L_T$ knows $x_0$, so it counts all that $x_T$ still tells about $x_0$. A longer schedule erases that as well, and pays for it in its further steps. What is truly lost is the last column only: how wrong it is to start from $N(0, 1)$ and not from $q(x_T)$. Up to $T=100$ it is nearly all of the gap to the data's own $-\mathbb E\log q(x_0)$. At every $T$ a rest of up to 0.006 nats is left, and section 10 shows what it is.
+# From $T = 400$ down to 25 the prior term grows by more than two nats, and the steps that are no longer taken save most of that. $L_T$ knows $x_0$, so it counts all that $x_T$ still tells about $x_0$. A longer schedule erases that as well, and pays for it in its further steps. What is truly lost is the last column only: how wrong it is to start from $N(0, 1)$ and not from $q(x_T)$. Up to $T=100$ it is nearly all of the gap to the data's own $-\mathbb E\log q(x_0)$. At every $T$ a rest of up to 0.006 nats is left, and section 10 shows what it is.
 
 # %% [markdown]
 # ## 8. Where does a denoiser lose?
 #
-# Now the plane: eight Gaussians on a circle, again with $T = 20$ and $\sigma_t^2=\beta_t$. A small network learns the noise with the simple loss, as in lesson 05. Two denoisers are bad on purpose: one always answers 0, and one is exact but looks up row $t-1$ in the place of $t$ (at $t=1$ row 1, which is right).
+# Now the plane: eight Gaussians on a circle, again with $T = 20$ and $\sigma_t^2=\beta_t$. A small network learns the noise with the simple loss (lesson 05 says how). Two denoisers are bad on purpose: one always answers 0, and one is exact but looks up row $t-1$ in the place of $t$ (at $t=1$ row 1).
 
 # %%
 centres, std = toys.toy_centres("eight_gaussians")
@@ -767,7 +769,7 @@ whole = w_1 * excess["learned"][1] + (weights * excess["learned"])[2:].sum()
 lab.claim("share of it that lies at t = 1, 2, 3", early / whole, above=0.8, history=history)
 
 # %% [markdown]
-# `always 0` pays wherever something could be known. `off by one` costs little: in most rows the neighbour's guess is nearly right. What the network loses, it loses at the smallest $t$. The cause is not the weight (with $T=20$ the largest is $w_{20}$), but its guess: at $t=1$ it is farthest from the exact one.
+# `always 0` pays wherever something could be known. `off by one` costs little, 0.27 nats: in most rows the neighbour's guess is nearly right. What the network loses, it loses at the smallest $t$. The cause is not the weight (with $T=20$ the largest is $w_{20}$), but its guess: at $t=1$ it is farthest from the exact one.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: with real data there is no exact denoiser
@@ -864,7 +866,7 @@ for name, sums in {
     assert possible == (name not in ("without L_T", "without the steps"))
 
 # %% [markdown]
-# Without $L_T$ or the steps, the model looks *better* than the truth. On real data nobody knows the limit, and such results have been believed. So test a likelihood where the truth is known.
+# Without $L_T$ or the steps, the model looks *better* than the truth. On real data nobody knows the limit. So test a likelihood where the truth is known. Mistakes in $L_0$ only look bad here; whole walks (section 4) show them.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ## Deeper: 10. How tight is the bound?
@@ -883,7 +885,7 @@ for name, sums in {
 #
 # $$\frac1{V_{t-1}}+\frac{\alpha_t}{\beta_t} = \frac{\beta_t+\alpha_tV_{t-1}}{\beta_tV_{t-1}} = \frac{V_t}{\beta_tV_{t-1}},\qquad\text{so the variance is}\quad \beta_t\,\frac{V_{t-1}}{V_t}.$$
 #
-# The means agree, because the exact guess gives the mean of the true step back (lesson 03). So only the variances differ. By (15) each step loses $\tfrac12(\rho_t-1-\ln\rho_t)$ with $\rho_t = \beta_tV_{t-1}/(V_t\,\sigma_t^2)$. This is the function of section 5, now with the true variance in the place of the teacher's.
+# The means agree, because the exact guess gives the mean of the true step back (lesson 03). So only the variances differ. By (15) each step loses $\tfrac12(\rho_t-1-\log\rho_t)$ with $\rho_t = \beta_tV_{t-1}/(V_t\,\sigma_t^2)$. This is the function of section 5, now with the true variance in the place of the teacher's.
 
 
 # %%
@@ -919,17 +921,17 @@ for T, with_beta, with_posterior in zip(sizes, *gaps.values(), strict=True):
 assert gaps["beta"][-2] / gaps["beta"][-1] > 1.9
 
 # %% [markdown]
-# With $\sigma_t^2=\beta_t$ **the gap falls like $1/T$**: in the table, twice as many steps halve it. Why? There $\rho_t = V_{t-1}/V_t$. The curve of $V$ is cut into $T$ pieces, so $\rho_t$ differs from 1 by something of the size $1/T$. Near 1, $\rho-1-\ln\rho$ is about $\tfrac12(\rho-1)^2$, which is of the size $1/T^2$. There are $T$ steps, and $T\cdot 1/T^2 = 1/T$.
+# With $\sigma_t^2=\beta_t$ **the gap falls like $1/T$**: in the table, twice as many steps halve it. Why? There $\rho_t = V_{t-1}/V_t$. The curve of $V$ is cut into $T$ pieces, so $\rho_t$ differs from 1 by something of the size $1/T$. Near 1, $\rho-1-\log\rho$ is about $\tfrac12(\rho-1)^2$, which is of the size $1/T^2$. There are $T$ steps, and $T\cdot 1/T^2 = 1/T$.
 #
-# With $\sigma_t^2=\tilde\beta_t$ **the gap does not go to 0.** Here $\rho_t = \frac{V_{t-1}}{V_t}\cdot\frac{1-\bar\alpha_t}{1-\bar\alpha_{t-1}}$. Close to the data the noise has only begun, and grows in equal pieces: $1-\bar\alpha_t$ is about $t\,\beta_1$. So the second fraction is about $t/(t-1)$, however many steps there are: 2 at $t=2$, 1.5 at $t=3$. The first fraction tends to 1. (The step $t=1$ is no part of this: its variance is $\beta_1$.) So step $t$ loses half of $\frac t{t-1}-1-\ln\frac t{t-1}$. The first part is $\frac1{t-1}$. In the sum of the logarithms all but the last cancel, as in section 3. In the limit $T\to\infty$,
+# With $\sigma_t^2=\tilde\beta_t$ **the gap does not go to 0.** Here $\rho_t = \frac{V_{t-1}}{V_t}\cdot\frac{1-\bar\alpha_t}{1-\bar\alpha_{t-1}}$. Close to the data the noise has only begun, and grows in equal pieces: $1-\bar\alpha_t$ is about $t\,\beta_1$. So the second fraction is about $t/(t-1)$, however many steps there are: 2 at $t=2$, 1.5 at $t=3$. The first fraction tends to 1. (The step $t=1$ is no part of this: its variance is $\beta_1$.) So step $t$ loses half of $\frac t{t-1}-1-\log\frac t{t-1}$. The first part is $\frac1{t-1}$. In the sum of the logarithms all but the last cancel, as in section 3. In the limit $T\to\infty$,
 #
-# $$\frac12\sum_{t=2}^\infty\bigg[\frac1{t-1}-\ln\frac t{t-1}\bigg] = \frac12\lim_{n\to\infty}\bigg[\sum_{k=1}^{n}\frac1k-\ln (n+1)\bigg] = \frac\gamma2 = 0.2886\ \text{nats},$$
+# $$\frac12\sum_{t=2}^\infty\bigg[\frac1{t-1}-\log\frac t{t-1}\bigg] = \frac12\lim_{n\to\infty}\bigg[\sum_{k=1}^{n}\frac1k-\log (n+1)\bigg] = \frac\gamma2 = 0.2886\ \text{nats},$$
 #
 # with Euler's constant $\gamma = 0.5772$. Both results together, for each dimension, with a number $c$ that depends on data and schedule:
 #
 # $$\mathbb E\log q(x_0)-\mathbb E\,\text{ELBO}(x_0)\ \approx\ \frac cT\ \text{ for }\sigma_t^2=\beta_t,\qquad \to\ \frac\gamma2 = 0.29\ \text{nats for }\sigma_t^2=\tilde\beta_t. \tag{21}$$
 #
-# The limit $\gamma/2$ does not contain $v$. Very close to the data, any smooth density looks flat, so each coordinate of any such data loses as much. (We check three values of $v$ here, and the mixture of section 1 in section 11.)
+# The limit $\gamma/2$ does not contain $v$. Very close to the data, any smooth density looks flat, so each coordinate of any such data loses as much. (We check three values of $v$ here. In section 11 the mixture of section 1 is on its way there.)
 #
 # The table is still far from 0.29, and even rises at first. The reason is the schedule. For vp, $1-\bar\alpha_t$ is about $0.1\,u+9.95\,u^2$ with $u = t/T$ (lesson 02), and only for $u$ far below 0.01 does it grow in equal pieces. So the first few $t$ lie in that range only when $T$ is in the thousands. With many more steps the gap gets there:
 
