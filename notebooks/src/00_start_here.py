@@ -26,7 +26,7 @@ rng = torch.Generator().manual_seed(0)
 # %% [markdown]
 # ## 1. The picture first
 #
-# The network comes with the course. It learned on MNIST, 60 000 digits written by hand. `schedule` says how much noise there is at each of 1000 steps; the walk back takes 50 long strides, to save time. We ask for the digits 0 to 9 in turn. The 60 digits below are drawn now, on your machine, within seconds. Lessons 05 and 06 explain every line of the code.
+# The network comes with the course. It learned on MNIST's 60 000 handwritten training digits; 10 000 test digits it never saw. `schedule` says how much noise there is at each step $t$ from 1 to 1000; the walk back takes 50 long strides, to save time. We ask for the digits 0 to 9 in turn. The 60 digits below are drawn now, on your machine, within seconds. Lessons 05 and 06 explain every line of the code.
 
 # %%
 schedule = dc.cosine_schedule(1000)
@@ -55,10 +55,10 @@ lab.draw_images(ax, drawn, 20)
 lab.show(fig, "60 digits that nobody wrote: drawn from pure noise, each asked for by its label.")
 
 # %% [markdown]
-# Watch 30 of them come into being, in mixed order. Drag the slider, or press play. On the left is the picture on its way, on the right what the network expects it to become. When can you first tell which digit it will be?
+# Watch 30 of them come into being, in mixed order. Drag the slider, or press play. Left is the picture on its way, right what the network expects it to become. When can you first tell which digit it will be?
 
 # %%
-mixed = torch.randperm(n, generator=rng)[:30]
+mixed = torch.randperm(len(x_T), generator=rng)[:30]
 on_the_way = [x[mixed] for x in (x_T, *(step.x_t.cpu() for step in chain))]
 expected = [x[mixed] for x in (*(step.x0_hat.cpu() for step in chain), drawn)]
 fig, axes = lab.figure(2, width=9, height=1.9)
@@ -81,7 +81,7 @@ lab.Explorer(
 # %% [markdown]
 # ### What goes in, what comes out
 #
-# The network gets a noisy picture, the number $t$ of the step, which says how much noise there is, and a label: the digit that is asked for. It answers with a guess of the noise. (Ours answers with $v$, a mixture of noise and picture, from which both guesses follow: lesson 06.) Take the noise away, and a guess of the clean picture is left. In training we put the noise in ourselves, so it is known. The network is changed, little by little, until the squared error of its guess is small on average. That is all it learns. A step back goes a part of the way to the guess. Why not all of it at once? At large $t$ (drag it to 900) the guess is a blurred mean of many digits; small steps let the picture decide in between.
+# The network gets a noisy picture, the number $t$ of the step, which says how much noise there is, and a label: the digit that is asked for. It answers with a guess of the noise. (Ours answers with $v$, a mixture of noise and picture, from which both guesses follow: lesson 06.) Take the noise away (section 4's formula, solved for the clean picture), and a guess of it is left. In training we put the noise in ourselves, so it is known. The network is changed, little by little, until the squared error of its guess is small on average. That is all it learns. A step back goes a part of the way to the guess. Why not all of it at once? At large $t$ (drag it to 900 below) the guess is a blurred mean of many pictures; small steps let it settle on one.
 #
 # Below is a real 3. Move $t$, and tell the network another digit. (Both noises are shown at half strength.) When does it believe the picture, and when the label?
 
@@ -102,7 +102,7 @@ error = axes[1].text(0.5, 0.03, "", **told)
 picture_error = axes[3].text(0.5, 0.03, "", **told | {"transform": axes[3].transAxes})
 
 # %% [markdown]
-# A widget has three parts: a figure, a function that moves what changes and returns a sentence, and the controls.
+# A widget: a figure, a function that moves what changes and returns a sentence, and controls.
 
 
 # %%
@@ -126,7 +126,7 @@ controls = {"t": lab.slider("t", 1, 1000, 700), "label": lab.choice("label", lis
 lab.Explorer(fig, [parts[0], parts[1], parts[3], error, picture_error], guess_noise, controls)
 
 # %% [markdown]
-# With little noise the picture decides, and with much noise the label. The *noise* is easy to guess where there is much of it; the *picture* is, where there is little. Which errors count how much is a question of lesson 04.
+# With little noise the picture decides, and with much noise the label. The *noise* is easy to guess where there is much of it; the *picture* is, where there is little.
 #
 # ## 2. How good are they?
 #
@@ -136,7 +136,7 @@ lab.Explorer(fig, [parts[0], parts[1], parts[3], error, picture_error], guess_no
 # - **shares**: how often it sees each digit. A network that draws only ones may be readable, but has learned little;
 # - the **Fréchet distance**: how far the drawings, as a set, are from real digits. The judge turns a picture into 64 numbers, its *features*. The distance compares their means, variances, and how they vary together (formula in lesson 06).
 #
-# No number means anything alone. So real digits and pure noise stand beside each. The distance is given in multiples of the **floor**: how far a set of real digits, as many as were drawn, is by chance from the real test digits.
+# No number means anything alone. So real digits and pure noise stand beside each. The distance is given in multiples of the **floor**: how far a set of training digits, as many as were drawn, is by chance from the test digits.
 
 # %%
 judged = real[: lab.up_to(10_000)]  # all of them
@@ -150,7 +150,7 @@ verdicts = {name: judge.judge_images(network, x, judged) for name, x in pictures
 many = f"{known['samples']} drawn"
 
 # %% [markdown]
-# Your 60 are too few for reliable shares, and would seem far from anything. So the network was also judged on many more drawings when it was trained; each digit was asked for equally often there. (Without a network connection and without MNIST's files, the real digits are those of scikit-learn; then the figure says so. The judge learned on MNIST, and reads them less well.)
+# Your 60 are too few for reliable shares, and a small set's distance is large by chance. So the network was also judged on many more drawings when it was trained; each digit was asked for equally often there. (With neither internet nor MNIST's files the real digits are scikit-learn's, which the judge reads less well; the figure then says so.)
 
 # %%
 confident = {name: verdict.confident for name, verdict in verdicts.items()}
@@ -174,7 +174,7 @@ fig.supxlabel(real_digits.note, fontsize="small", wrap=True)
 lab.show(fig, "The judge on drawn digits, on real ones and on noise: confident, shares, distance.")
 
 # %% [markdown]
-# Look at the noise. The judge is sure there, too, and reads nearly all of it as one and the same digit! It must choose among ten, it never saw noise when it was trained, and nobody taught it to say "I do not know". So a high share of confident readings proves little alone; shares and distance give the noise away. Ask of every number: what would nonsense reach? And what does real data reach? The drawings are read a little *more* surely than real digits, for we ask firmly: the network guesses with and without the label, and we go beyond the guess with it (06, 10). Such digits are more typical, and vary less. Two floors are far better than noise, and not yet real digits.
+# Look at the noise. The judge is sure there, too, and reads nearly all of it as one digit! It must choose among ten, it never saw noise in training, and nobody taught it to say "I do not know". So a high share of confident readings proves little alone; shares and distance give the noise away. Ask of every number: what would nonsense reach, and what real data? The drawings are read a little *more* surely than real digits, for we ask firmly: the network guesses with and without the label, and we go beyond the guess with it (06, 10). Such digits are more typical, and vary less. Two floors are far better than noise, and not yet real digits.
 #
 # The lines below are **claims**: what a number should be, and in brackets what it is on your machine, and whether the claim holds there.
 
@@ -194,7 +194,7 @@ lab.claim(
 # %% [markdown]
 # ## 3. Dissolve a digit yourself
 #
-# Now the other direction, which needs no network. Choose a digit and drag $t$ from 0 to 1000. We call the clean picture $x_0$, and the picture at step $t$ is $x_t$. Grey levels go from −1 (black) to 1 (white); noise goes beyond, and is shown as black and white. The curves show by how much the digit and the noise are multiplied. Where do you lose the digit?
+# Now the other direction, which needs no network. Choose a digit and drag $t$ from 0 to 1000. We call the clean picture $x_0$, and the picture at step $t$ is $x_t$. Grey levels go from −1 (black) to 1 (white); noise goes beyond, and is shown as black or white. The curves show by how much the digit and the noise are multiplied. Where do you lose the digit?
 
 # %%
 signal, noise = schedule.alpha_bars.sqrt(), schedule.marginal_vars.sqrt()
@@ -207,7 +207,7 @@ right.set(xlabel="t", ylabel="factor", ylim=(-0.03, 1.03))
 (here,) = right.plot([0, 0], [1, 0], "o", color=lab.BLACK)
 
 # %% [markdown]
-# The noise is that of the last picture, and stays fixed:
+# The noise is that of section 1's real 3, and stays fixed:
 
 
 # %%
@@ -231,7 +231,7 @@ lab.Explorer(fig, [picture, here], dissolve_slowly, controls)
 # - $\epsilon$ ("epsilon", `eps`) is the noise: for every pixel a number of its own from the normal distribution with mean 0 and variance 1;
 # - $\bar\alpha_t$ ("alpha bar", `alpha_bars[t]`) is a number between 0 and 1 that the schedule gives to step $t$. It says what share of the digit's variance is left.
 #
-# Why the roots? Multiplying by $c$ multiplies a variance by $c^2$, and the variances of independent parts add. So the noise brings the variance $1-\bar\alpha_t$: just what the digit has lost, if its variance was 1. And why shrink the digit at all? So that the numbers keep their size. For data of variance 1 the network sees the same variance at every $t$; for our digits (0.39) it grows slowly to 1. And the last state is noise that one can draw. This is the package's version:
+# Why the roots? Multiplying by $c$ multiplies a variance by $c^2$, and the variances of independent parts add. So the noise brings the variance $1-\bar\alpha_t$: just what the digit has lost, if its variance was 1. And why shrink the digit at all? So that the numbers keep their size. For data of variance 1 the network sees the same variance at every $t$; for our digits (0.39, printed in section 5) it grows slowly to 1. And the last $x_t$ is noise that one can draw. In the package's version `factors` looks up the two numbers, and `combine` adds the parts:
 
 # %%
 lab.show_source(dc.q_sample)
@@ -272,15 +272,16 @@ print(f"the factors meet at t = {half}: {signal[half]:.4f} and {noise[half]:.4f}
 torch.testing.assert_close(signal**2 + noise**2, torch.ones(1001, dtype=torch.float64))
 for t in (250, 500, 750):
     print(f"t = {t}: factor of the noise {noise[t]:.4f}, its variance {noise[t] ** 2:.4f}")
+print(f"variance of our digits: {real.var():.2f}")
 
 # %% [markdown]
-# Less than a quarter, and more than three: this schedule goes slowly at both ends. The *squares* of the two factors add up to 1, at every $t$. So they meet not at 0.5, but at $\sqrt{1/2} \approx 0.7071$. (The digit's own variance is below 1, so the noise is already the stronger of the two there.)
+# Less than a quarter, and more than three quarters: the variance grows slowly at both ends. The *squares* of the two factors add up to 1, at every $t$. So they meet not at 0.5, but at $\sqrt{1/2} \approx 0.7071$. (Our digits have a variance below 1, so the noise is already stronger there.)
 #
 # ## 6. What breaks
 #
 # `torch.randn` draws from the normal distribution. One letter less, `torch.rand`, draws evenly between 0 and 1. Somebody starts the walk from that. Nothing stops with an error. What will the drawings look like?
 #
-# The sampler has a dial, $\eta$ ("eta"): with `eta=0` it adds no fresh noise on the way, with `eta=1`, as in section 1, it adds some in every stride but the last. Above each panel stands the share of the 30 drawings that the judge reads with confidence. (A low share is a bad sign; a high one proves little.)
+# The sampler has a dial, $\eta$ ("eta"): with `eta=0` it adds no fresh noise on the way, with `eta=1`, as in section 1, it adds some in every stride but the last. Above each panel stands the share of the 30 drawings that the judge reads with confidence.
 
 # %%
 even = torch.rand(30, 1, 28, 28, generator=rng.manual_seed(3))
@@ -291,17 +292,17 @@ broken = {
     "rand, eta = 1": walk_back(even[:few], eta=1.0)[-1].x_t.cpu(),
 }
 fig, axes = lab.figure(3, width=10, height=1.5)
-confident = {name: judge.judge_images(network, x, judged).confident for name, x in broken.items()}
+sure = {name: judge.judge_images(network, x, judged).confident for name, x in broken.items()}
 for ax, (name, x) in zip(axes, broken.items(), strict=True):
     lab.draw_images(ax, x, 10)
-    ax.set_title(f"{name}: confident {confident[name]:.2f}")
+    ax.set_title(f"{name}: confident {sure[name]:.2f}")
 lab.show(fig, "30 drawings from normal noise, from even noise, and from even noise with eta = 1.")
 
 # %% [markdown]
 # Even noise has mean 0.5 and variance 1/12, where the network expects 0 and 1. Its mean is a grey veil; the network takes it for white strokes, and with `eta=0` no fresh noise corrects that. With `eta=1` the fresh noise washes most of it away, and the drawings look much better: **the mistake hides**. Mistakes in diffusion models often do. That is why this course checks numbers, and does not trust looks.
 
 # %%
-right_one, wrong, hidden = confident.values()
+right_one, wrong, hidden = sure.values()
 lab.claim("eta = 0, share confident: from rand minus from randn", wrong - right_one, below=0)
 lab.claim("from rand, share confident: eta = 1 minus eta = 0", hidden - wrong, above=0)
 print(
@@ -313,7 +314,7 @@ print(
 #
 # You have seen most of it: a question as title, the picture before the formula, sliders, a prediction, a mistake. Each equation is executed: a check below it fails if the equation, or the code, is wrong. What a first reader can skip stands folded under a heading "Deeper"; a click opens it.
 #
-# **Sliders without a mouse.** Press Tab until the slider is marked. The arrow keys move it by one, Page Up and Page Down by five, Home and End to its ends. You may also click on the number beside it, and type another. A picture that does not follow has no running kernel: run its cell, and those above it.
+# **Sliders without a mouse.** Press Tab until the slider is marked. The arrow keys move it by one step, Page Up and Page Down by five, Home and End to its ends. You may also click on the number beside it, and type another. A picture that does not follow has no running kernel: run its cell, and those above it.
 #
 # **Exercises.** Write your answer in the cell with `# your line here`, run it, then run the cell below it. `lab.check` compares with the package, on fresh random numbers. It says "Not attempted yet", "Right", or what went wrong: many mistakes it knows by name. If you are stuck, take the `#` away from `lab.hint`; each run shows one more hint. The solution is folded.
 #
@@ -361,7 +362,7 @@ def dissolve(x0, alpha_bar_t, eps):
 lab.check("00.2", dissolve)
 
 # %% [markdown]
-# Now draw a digit (left button; Shift takes away). A nine is there to begin with. Without the pad, give it a (28, 28) tensor from −1 (black) to 1 (white), or the path of a picture file.
+# Now draw a digit (left button; Shift takes away). A nine is there to begin with. Or give `lab.DrawingPad` a (28, 28) tensor from −1 (black) to 1 (white), or the path of a picture file.
 
 # %%
 down, across = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
@@ -392,7 +393,7 @@ ax.set_xlabel(f"above: dissolved by {by}; below: walked back from there")
 lab.show(fig, "Your digit, dissolved up to five steps, and what the network makes of each.")
 
 # %% [markdown]
-# The noise erases the fine lines first and the digit last; what is erased, the network invents. At $t = 900$ too little is left to tell which digit it was. Draw a letter, a house, a 7 with a bar. What does it take them for?
+# The noise erases the fine lines first and the digit last; what is erased, the network invents. At $t = 900$ too little is left to tell which digit it was. Told no label, this small network also draws what is no digit (06). Draw a letter, a house, a 7 with a bar. What does it take them for?
 #
 # ## 9. A map of the course
 #
@@ -428,7 +429,7 @@ lab.show(fig, "Your digit, dissolved up to five steps, and what the network make
 #                                                +-----> 10 ----> 11, 12   steering
 # ```
 #
-# 02 needs one fact of 01: a sum of independent normal numbers is normal again. Who takes that on trust can begin with 02. 14 comes after 05, its second hall after 10, and 15 after 06. In a hurry? Take 02, 05 and 06; only a folded section of 06 uses 04.
+# 02 needs one fact of 01: a sum of independent normal numbers is normal again. Who takes that on trust can begin with 02. 14 comes after 05, its second hall from 09 on, and 15 after 06; 12 also uses 04. In a hurry? Take 02, 05 and 06; only folded sections of 06 use 04.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: the symbols of the course
