@@ -3,7 +3,7 @@
 #
 # A network learns by gradients: how would the loss change if this number were a little larger? A random draw has no slope. This lesson writes a draw as a mean plus a multiple of noise, and the gradient gets through.
 #
-# Who needs that? A VAE (lesson 12), which learns the mean and the spread of what it draws. A diffusion model needs the *form* of it: a noisy picture is written as a mean plus noise, so the noise in it is known, and a network can be asked to guess it. The second half of the lesson makes such pictures cheap: many small noises are one noise.
+# Who needs that? A VAE (variational autoencoder, lesson 12), which learns the mean and the spread of what it draws. A diffusion model needs the *form* of it: a noisy picture is written as a mean plus noise, so the noise in it is known, and a network can be asked to guess it. The second half of the lesson makes such pictures cheap: many small noises are one noise.
 #
 # **At the end you can**
 # - draw from a Gaussian so that gradients reach its mean and its variance;
@@ -29,7 +29,7 @@ torch.set_default_dtype(torch.float64)  # the checks below compare many digits
 #
 # Random numbers come up often where their **density** is high: a curve with area 1 below it. Ours is the bell of the **Gaussian**, or normal distribution. Its **mean** $\mu$ ("mu") says where the centre lies. Its **variance** $\sigma^2$ is the mean squared distance from there, and the root $\sigma$ ("sigma"), the **standard deviation**, is the width of the bell. We write $x \sim N(\mu, \sigma^2)$ for "x is drawn from this Gaussian".
 #
-# Below, 2 000 numbers $\epsilon$ ("epsilon", `eps`) were drawn from $N(0, 1)$ once, and stay fixed. Nine of them are joined to the draws that they become. Move $\mu$, then $\sigma$. Which draws follow, and how far? (How high a point lies means nothing; they are spread so that one sees them.)
+# Below, 2 000 numbers $\epsilon$ ("epsilon", `eps`) were drawn from $N(0, 1)$ once, and stay fixed. Nine of them are joined to the draws that they become. Move $\mu$, then $\sigma$. Which draws follow, and how far? (The height of a point means nothing.)
 
 # %%
 dice = torch.randn(2000, generator=rng)
@@ -46,7 +46,7 @@ right.set(xlim=(-6, 6), ylim=(-0.2, 1.4), xlabel="x", ylabel="density")
 (below,) = right.plot(dice, -height, "o", ms=2, mew=0, alpha=0.6, color=lab.BLUE)
 
 # %% [markdown]
-# `dc.Gaussian(mean, var)` takes the *variance*; in this course `var` is always a variance, and `std` a standard deviation. Its `log_prob` is the logarithm of the density. (A line has a gap at `nan`, so one line holds all nine.)
+# `dc.Gaussian(mean, var)` takes the *variance*; in this course `var` is always a variance, and `std` a standard deviation. Its `log_prob` is the logarithm of the density.
 
 
 # %%
@@ -56,6 +56,7 @@ def explore_normal(mu, sigma):
     bell = dc.Gaussian(torch.tensor(mu), torch.tensor(sigma**2))
     for artist in (moved, below):
         artist.set_data(x, -height)
+    # a line has a gap at nan, so one line holds all nine
     ends = torch.stack([nine, mu + sigma * nine, torch.full_like(nine, math.nan)], dim=1)
     joined.set_data(ends.flatten(), torch.tensor([1.0, 0.0, 0.0]).repeat(9))
     bell_curve.set_data(grid, bell.log_prob(grid).exp())
@@ -100,7 +101,7 @@ print("does Normal(mu, sigma).sample() know where it came from?", x.requires_gra
 # $$\frac{\partial}{\partial\mu}\,\mathbb E[f(x)] = \mathbb E\big[f'(\mu+\sigma\epsilon)\big], \qquad
 # \frac{\partial}{\partial\sigma}\,\mathbb E[f(x)] = \mathbb E\big[f'(\mu+\sigma\epsilon)\;\epsilon\big].$$
 #
-# A mean over some draws of what stands in the brackets is the **pathwise** estimate: the gradient follows the path from $\mu$ through $x$ to $f$. How near must it come? A mean over $n$ draws misses the true mean by chance, typically by the **standard error**: the standard deviation of one of the $n$ values, divided by $\sqrt n$. Five of them are as good as never exceeded, so five is our bound, here and in the whole course.
+# A mean over some draws of what stands in the brackets is the **pathwise** estimate: the gradient follows the path from $\mu$ through $x$ to $f$. How near must it come? A mean over $n$ draws misses the true mean by chance, typically by the **standard error**: the standard deviation of one of the $n$ values, divided by $\sqrt n$ (section 5 says why). Five of them are as good as never exceeded, so five is our bound, here and in the whole course.
 
 
 # %%
@@ -123,7 +124,7 @@ print(f"true derivatives: {2 * mu:.4f} and {2 * sigma:.4f}")
 print(f"pathwise:         {by_hand[0]:.4f} and {by_hand[1]:.4f}")
 
 # %% [markdown]
-# In the package, `Gaussian.sample` is equation (1), with the standard deviation as the root of the variance. `standard_normal` draws $\epsilon$ in the shape of the mean. ($N(0, I)$ means that every entry is an independent draw from $N(0, 1)$.)
+# In the package, `Gaussian.sample` is equation (1), with the standard deviation as the root of the variance. `standard_normal` draws $\epsilon$ in the shape of the mean; `check_normal` refuses bad numbers, and `_fits` compares shapes. ($N(0, I)$ means that every entry is an independent draw from $N(0, 1)$.)
 
 # %%
 lab.show_source(dc.Gaussian.sample, dc.standard_normal)
@@ -187,7 +188,7 @@ print(f"its area {area:.4f}, mean {mean:.4f}, variance {var:.4f}")
 # %% [markdown]
 # ## 4. A die with faces
 #
-# Now a real die, and a loaded one. Let face 6 weigh more by a **load** $\ell$ ("ell"): its probability is $p_6 = e^\ell/(5 + e^\ell)$, and $p_k = 1/(5 + e^\ell)$ for the others. At $\ell = 0$ the die is fair. The loss is the number of points, $f(k) = k$.
+# Now a real die, and a loaded one. Let face 6 weigh more by a **load** $\ell$ ("ell"): its probability is $p_6 = e^\ell/(5 + e^\ell)$, and $p_k = 1/(5 + e^\ell)$ for the others. At $\ell = 0$ the die is fair. (In the code: the `softmax` of five zeros and the load.) The loss is the number of points, $f(k) = k$.
 #
 # The chance can be moved out of it, too. Lay the six probabilities side by side, and they fill the interval from 0 to 1. Draw a number $u$ evenly from there. The face is the one in whose part $u$ falls:
 
@@ -248,7 +249,7 @@ lab.Explorer(
 #
 # $$\frac{\partial}{\partial\ell}\,\mathbb E[f(k)] = \sum_k f(k)\,\frac{\partial p_k}{\partial\ell} = \sum_k f(k)\,\frac{\partial\log p_k}{\partial\ell}\,p_k = \mathbb E\Big[f(k)\,\frac{\partial\log p_k}{\partial\ell}\Big].$$
 #
-# That is a mean over throws again: each slope of $\log p_k$ is weighed with $f(k)$. Here the slope is $1 - p_6$ for face 6, and $-p_6$ for the others. This is the **score-function** estimate (also called REINFORCE).
+# That is a mean over throws again: each slope of $\log p_k$ is multiplied by $f(k)$. Here the slope is $1 - p_6$ for face 6, and $-p_6$ for the others. This is the **score-function** estimate (also called REINFORCE).
 
 # %%
 load = torch.tensor(1.0, requires_grad=True)
@@ -261,7 +262,7 @@ print("does a gradient pass through the throws?", points[faces].requires_grad)
 print(f"true derivative {truth:.4f}, of the weighed throws {check_mean(weighed, truth):.4f}")
 
 # %% [markdown]
-# So the answer to the title: **shift and stretch the die where you can; where you cannot, weigh the throws.** Why not always weigh? Of $f$ it needs only the values, no slope; of the probabilities it needs the slope of the logarithm. But in most uses it is the noisier of the two. No later lesson needs it; in reinforcement learning it is the rule. The folded section measures by how much, for a Gaussian, where both can be used.
+# So the answer to the title: **shift and stretch the die where you can; where you cannot, weigh the throws.** Why not always weigh? Of $f$ it needs only values; of the probabilities, the slope of the logarithm. But in most uses it is the noisier of the two. No later lesson needs it; in reinforcement learning it is common. The folded section measures how much noisier, for a Gaussian, where both can be used.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: which of the two is less noisy?
@@ -285,7 +286,7 @@ def pathwise(f, mu, sigma, eps):
 #
 # In statistics the slope of $\log p$ with respect to a *parameter* is called the score function. (Later lessons use the word "score" for its slope with respect to $x$; for the Gaussian that is $-\epsilon/\sigma$.)
 #
-# One thing is for free: $\mathbb E[\partial\log p/\partial\mu] = 0$, since the area under $p$ stays 1. So a number, a **baseline**, may be subtracted from $f$ without changing the mean. Most who use this estimate do that. We take $f(\mu)$.
+# One thing is for free: $\mathbb E[\partial\log p/\partial\mu] = 0$, since the area under $p$ stays 1; the same holds for $\sigma$. So a number, a **baseline**, may be subtracted from $f$ without changing the mean. Most who use this estimate do that. We take $f(\mu)$.
 
 
 # %%
@@ -382,7 +383,7 @@ lab.Explorer(fig, list(lines.values()), explore_estimators, choices)
 # %% [markdown]
 # ## 5. Predict, then run: a thousand noises
 #
-# Now the second fact. Start at 0, and add a thousand independent noises, draws that know nothing of each other, each with standard deviation 0.05. How far from 0 do you end, typically? Write down a number before you run the cell.
+# Now the second fact. Start at 0, and add a thousand independent noises, draws that know nothing of each other, each with standard deviation 0.05. How far from 0 do you end, typically? Write down a number.
 
 # %%
 steps = 0.05 * torch.randn(1000, 5000, generator=rng.manual_seed(18))
@@ -401,11 +402,11 @@ lab.show(fig, "Thirty sums of up to 1 000 noises: their spread grows with the ro
 print(f"5 000 sums of 1 000 noises: standard deviation {ends.std():.4f}")
 
 # %% [markdown]
-# Not 50, for most noises undo one another. The *variances* add up, $1000\cdot 0.05^2 = 2.5$, and $\sqrt{2.5}\approx 1.58$; the dashed lines are 0.05 times the root of the count. Take two noises, $\sigma_1\epsilon_1$ and $\sigma_2\epsilon_2$. For independent numbers the mean of a product is the product of the means, so $\mathbb E[\epsilon_1\epsilon_2] = 0$, and
+# Not 50, for most noises undo one another. The *variances* add up, $1000\cdot 0.05^2 = 2.5$, and $\sqrt{2.5}\approx 1.58$; the dashed lines are 0.05 times the root of the count. Take two noises, $\sigma_1\epsilon_1$ and $\sigma_2\epsilon_2$. The mean of $\epsilon_1^2$ and of $\epsilon_2^2$ is 1. For independent numbers the mean of a product is the product of the means, so $\mathbb E[\epsilon_1\epsilon_2] = 0$, and
 #
 # $$\mathbb E\big[(\sigma_1\epsilon_1 + \sigma_2\epsilon_2)^2\big] = \sigma_1^2 + 2\,\sigma_1\sigma_2\,\mathbb E[\epsilon_1\epsilon_2] + \sigma_2^2 = \sigma_1^2 + \sigma_2^2.$$
 #
-# Standard deviations add like the short sides of a right triangle: 0.6 and 0.8 make 1. This holds for independent noise of every kind that has mean 0 and a variance. But look at the ends: they fill a *bell* again. Is that so for every kind, too?
+# Standard deviations add like the short sides of a right triangle: 0.6 and 0.8 make 1. This holds for independent noise of every kind that has a variance. (If it has a mean, subtract that first.) For $n$ of them with the same $\sigma$ the sum has $\sqrt n\,\sigma$, so their mean has $\sqrt n\,\sigma/n = \sigma/\sqrt n$: the standard error. But look at the ends: they fill a *bell* again. Is that so for every kind, too?
 #
 # ## 6. The round cloud and its shadow
 #
@@ -424,7 +425,7 @@ for name, color, style in (("normal", lab.BLUE, "-"), ("even", lab.PINK, ":")):
     (outlines[name],) = right.plot(bins[:-1] + 0.1, 0 * bins[1:], **options)
 standard = dc.Gaussian(0 * grid, torch.tensor(1.0)).log_prob(grid).exp()
 right.plot(grid, standard, "--", color=lab.BLACK, label="N(0, 1)")
-right.set(xlabel="place on the grid", ylabel="density", xlim=(-4, 4), ylim=(0, 0.5))
+right.set(xlabel="place on the axis", ylabel="density", xlim=(-4, 4), ylim=(0, 0.5))
 right.legend(title="shadows", loc="upper left")
 cloud = lab.draw_points(left, clouds["normal"][:1500], color=lab.SKY, limit=3.5)
 left.set(xlabel="eps_1", ylabel="eps_2")
@@ -438,7 +439,7 @@ left.set(xlabel="eps_1", ylabel="eps_2")
 
 # %%
 def explore_shadow(angle, noise):
-    """Turn the grid, and show where the shadows of a cloud fall on it."""
+    """Turn the axis, and show where the shadows of a cloud fall on it."""
     x, turn = clouds[noise], math.radians(angle)
     along = torch.tensor([math.cos(turn), math.sin(turn)])
     place = x @ along
@@ -463,14 +464,14 @@ changing = [cloud, turned_axis, falls, shadows, *outlines.values()]
 lab.Explorer(fig, changing, explore_shadow, turning)
 
 # %% [markdown]
-# The variance stays 1 in both. The *shape* of the shadow stays for the normal cloud only: the square's turns from a box into a roof. The normal cloud is **round**. In two lines, for independent $\epsilon_1$ and $\epsilon_2$:
+# The variance stays 1 in both. The *shape* of the shadow stays for the normal cloud only: the square's turns from a box into a roof. The normal cloud is **round**. In two lines, for independent $\epsilon_1, \epsilon_2 \sim N(0, 1)$:
 #
 # 1. The density of $(\epsilon_1, \epsilon_2)$ is the product of two bells, $\frac{1}{2\pi}\,e^{-(\epsilon_1^2+\epsilon_2^2)/2}$: it depends on the distance from the middle only. So it looks the same from every axis, and $\cos\omega\;\epsilon_1 + \sin\omega\;\epsilon_2$ has the density of $\epsilon_1$, $N(0, 1)$.
 # 2. Choose $\omega$ such that $\cos\omega = \sigma_1/\sqrt{\sigma_1^2+\sigma_2^2}$ and $\sin\omega = \sigma_2/\sqrt{\sigma_1^2+\sigma_2^2}$, and multiply by the root:
 #
 # $$\sigma_1\epsilon_1 + \sigma_2\epsilon_2 \;\text{ has the same distribution as }\; \sqrt{\sigma_1^2+\sigma_2^2}\;\epsilon. \tag{2}$$
 #
-# Noises with means are shifted by both. So **independent Gaussians merge: means add, variances add**. A third noise is merged with the first two in the same way, and so on. And a noise that is shrunk? Times $c$ its variance is $c^2$ times as large; then (2) applies. Exercise 2 does that, and lesson 02. A check by force: which share of $0.6\,\epsilon_1 + 0.8\,\epsilon_2$ lies below a place, and which area under the bell of $N(0, 1)$?
+# If the noises have means, both shift the sum. So **independent Gaussians merge: means add, variances add**. A third noise is merged with the first two in the same way. And a noise that is shrunk? Times $c$ its variance is $c^2$ times as large; then (2) applies. Exercise 2 does that, and lesson 02. A check by force: which share of $0.6\,\epsilon_1 + 0.8\,\epsilon_2$ lies below a place, and which area under the bell of $N(0, 1)$?
 
 # %%
 weighted = {name: x @ torch.tensor([0.6, 0.8]) for name, x in clouds.items()}
@@ -516,7 +517,7 @@ print("the convolution of the bells with std 0.6 and 0.8 is the bell with std 1"
 # - **The root is missing**: 0.1 stands where the standard deviation $\sqrt{0.1}$ belongs.
 # - **Standard deviations added**: one draw stands for all ten, with $\sigma = 10\cdot\sqrt{0.1}$.
 #
-# **Predict**, with pencil and (2): mean and variance of each.
+# **Predict** with a pencil: mean and variance of each. Means add, variances add.
 
 # %%
 z, u = torch.randn(10, 20_000, generator=rng), torch.rand(10, 20_000, generator=rng)
@@ -542,7 +543,7 @@ lab.show(
 )
 
 # %% [markdown]
-# By hand: `rand` gives the mean $10\sqrt{0.1}/2 \approx 1.58$ and the variance $10\cdot 0.1/12 \approx 0.083$; without the root the variance is $10\cdot 0.1^2 = 0.1$; added standard deviations give $(10\sqrt{0.1})^2 = 10$. The wrong sums have the shape of a bell, too. Without the black curve beside them you would not notice, but the mean and the variance, held against their standard errors, find all three.
+# By hand: `rand` gives the mean $10\sqrt{0.1}/2 \approx 1.58$ and the variance $10\cdot 0.1/12 \approx 0.083$; without the root the variance is $10\cdot 0.1^2 = 0.1$; added standard deviations give $(10\sqrt{0.1})^2 = 10$. The wrong sums have the shape of a bell, too. Without the black curve you would not notice, but the mean and the variance, held against their standard errors, find all three.
 #
 # ## 8. Exercises
 #
@@ -561,7 +562,7 @@ lab.check("01.2", std_of_noise)
 # %% [markdown]
 # **Exercise 3. A loaded die and turned clouds** (15 minutes). Make a picture of points: a die says to which heap a point belongs, and each heap is a cloud that is stretched, turned and shifted.
 #
-# Write `my_points(p, u, centres, stds, angles, eps)`. The die has $K$ faces with probabilities `p` (K,), and `u` (N,) is even between 0 and 1: `throw(p, u)` of section 4 gives the face $k$ of each point. A point is its `eps` (N, 2), each coordinate stretched by its own of `stds[k]`, then turned by `angles[k]`, then shifted to `centres[k]`. `centres` and `stds` are (K, 2), `angles` (K,). A turn by $\omega$ goes against the clock and takes (1, 0) to $(\cos\omega, \sin\omega)$. The answer is (N, 2).
+# Write `my_points(p, u, centres, stds, angles, eps)`. The die has $K$ faces with probabilities `p` (K,), and `u` (N,) is even between 0 and 1: `throw(p, u)` of section 4 gives the face $k$ of each point. A point is its `eps` (N, 2), each coordinate multiplied by its own entry of `stds[k]`, then turned by `angles[k]`, then shifted to `centres[k]`. `centres` and `stds` are (K, 2), `angles` (K,). A turn by $\omega$ goes against the clock and takes (1, 0) to $(\cos\omega, \sin\omega)$. The answer is (N, 2).
 
 
 # %%
@@ -626,8 +627,8 @@ lab.show(
 # ## 9. Summary
 #
 # 1. A draw by itself has no slope; torch then answers 0, or nothing.
-# 2. Written as $x = \mu + \sigma\epsilon$, with all chance in $\epsilon$, it passes gradients to $\mu$ and $\sigma$, and their mean over draws is the gradient of $\mathbb E[f(x)]$.
-# 3. The faces of a die jump, so nothing passes through them; there the throws are weighed with the slope of their log probability.
+# 2. Written as $x = \mu + \sigma\epsilon$, with all chance in $\epsilon$, it passes gradients to $\mu$ and $\sigma$, and their expectation is the gradient of $\mathbb E[f(x)]$.
+# 3. The faces of a die jump, so nothing passes through them; there the loss of each throw is multiplied by the slope of its log probability.
 # 4. Independent Gaussians merge into one Gaussian, since a round cloud has the same shadow from every side: means add, variances add, standard deviations do not.
 # 5. A wrong noise shows in the mean and the variance, measured against their standard errors.
 #
