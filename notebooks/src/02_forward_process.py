@@ -134,7 +134,7 @@ assert without_roots < 1
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: (3) for two steps
 #
-# Given $x_0$, $x_1$ has the variance $\beta_1$. $x_2$ is $\sqrt{1-\beta_2}\,x_1$ plus noise, so it has the variance $(1-\beta_2)\beta_1 + \beta_2$, and its covariance with $x_1$ is $\sqrt{1-\beta_2}\,\beta_1$. Both are sums of independent normal numbers, so the pair is normal in two dimensions, and these numbers fix its density. It must be the product of the two steps.
+# Given $x_0$, $x_1$ has the variance $\beta_1$. $x_2$ is $\sqrt{1-\beta_2}\,x_1$ plus noise, so it has the variance $(1-\beta_2)\beta_1 + \beta_2$, and its covariance with $x_1$ is $\sqrt{1-\beta_2}\,\beta_1$. Both are built from $z_1$ and $z_2$ by factors and sums, so the pair is normal in two dimensions, and its means, variances and covariance fix its density. It must be the product of the two steps.
 
 # %%
 x0, x1, x2, beta_1, beta_2 = torch.tensor([1.5, 0.7, -0.2, 0.3, 0.2]).double()
@@ -181,7 +181,7 @@ print(f"20 000 walks of 250 steps from 1.5: mean {after.mean():.4f}, variance {a
 #
 # $$q(x_t \mid x_0) = N\big(\sqrt{\bar\alpha_t}\,x_0,\ (1-\bar\alpha_t)\,I\big). \tag{4}$$
 #
-# The check composes a thousand steps and compares with (4) for every $t$. Then it compares (4) with the 20 000 walks; five standard errors (the spread that an average has by chance) are as good as never exceeded.
+# The check composes a thousand steps and compares with (4) for every $t$, then (4) with the 20 000 walks; five standard errors (the spread that an average has by chance) are almost never exceeded.
 
 # %%
 factor, variance = torch.ones(1001).double(), torch.zeros(1001).double()
@@ -247,7 +247,7 @@ print("250 steps from scratch and by the package: the same numbers")
 # %% [markdown]
 # ## 5. Schedules
 #
-# The list $\beta_1, \dots, \beta_T$ is the **schedule**. By (4), all that matters for $x_t$ is $\bar\alpha_t$. Call $\sqrt{\bar\alpha_t}\,x_0$ the **signal**. For data of mean 0 and variance 1, $x_t$ has variance 1 as well, and $\bar\alpha_t$ is the share of it that is still signal. (Digits have a mean far below 0; but their mean *square* is near 1, and that of $x_t$, too.) Three curves show a schedule, and each fixes the other two:
+# The list $\beta_1, \dots, \beta_T$ is the **schedule**. By (4), all that matters for $x_t$ is $\bar\alpha_t$. Call $\sqrt{\bar\alpha_t}\,x_0$ the **signal**. For data of mean 0 and variance 1, $x_t$ has variance 1 as well, and $\bar\alpha_t$ is the share of it that is still signal. (Digits have a mean far below 0; but their mean *square* is near 1, as is that of $x_t$.) Three curves show a schedule, and each fixes the other two:
 #
 # - $\bar\alpha_t$ falls from 1 to nearly 0;
 # - the **signal-to-noise ratio** $\text{SNR}_t = \bar\alpha_t / (1-\bar\alpha_t)$, of the two variances: 1 where they are equal, infinite at $t = 0$;
@@ -256,8 +256,8 @@ print("250 steps from scratch and by the package: the same numbers")
 # Four schedules:
 #
 # - *linear*: $\beta_t$ evenly spaced from 0.0001 to 0.02 (of DDPM, denoising diffusion probabilistic models);
-# - *vp* ("variance preserving"): $\ln\bar\alpha_t = -0.1\,(t/T) - 9.95\,(t/T)^2$, nearly linear's curve for $T = 1000$, but for any $T$;
-# - *cosine*: $\bar\alpha_t \approx \cos^2(\tfrac{\pi}{2}\,t/T)$, with $\beta_t$ at most 0.999;
+# - *vp* ("variance preserving"): $\ln\bar\alpha_t = -0.1\,(t/T) - 9.95\,(t/T)^2$, nearly linear's curve for $T = 1000$ (by $\ln(1-\beta)\approx-\beta$), but for any $T$;
+# - *cosine*: $\bar\alpha_t \approx \cos^2(\tfrac{\pi}{2}\,t/T)$, a little shifted, so that $\beta_1$ is not tiny; $\beta_t$ is at most 0.999;
 # - *constant*: $\beta_t = 0.01$ throughout.
 
 # %%
@@ -295,7 +295,7 @@ for ax in axes:
 names_of = [ax.text(13.5, -1.5, "", ha="center") for ax in axes]
 
 # %% [markdown]
-# At which SNR can you no longer tell the digit? Is it the same for all?
+# At which SNR can you no longer tell the digit?
 
 
 # %%
@@ -365,7 +365,7 @@ lab.Explorer(fig, [clean, points, curve, here], explore_points, controls)
 # %% [markdown]
 # ## 6. Where does it all end?
 #
-# **Pure noise stays pure noise**, whatever $\beta_t$ is: the variance stays 1, and a sum of independent normal numbers is normal. We say that $N(0, I)$ is *stationary*. In one dimension, with $\varphi$ the density of $N(0,1)$ and $q(x\mid x')$ one step:
+# **Pure noise stays pure noise**, whatever $\beta_t$ is: the variance stays 1, and a sum of independent normal numbers is normal. We say that $N(0, I)$ is *stationary*. In one dimension, with $\varphi$ the density of $N(0,1)$ and $q(x\mid x')$ one step from $x'$ to $x$:
 #
 # $$\varphi(x) = \int q(x \mid x')\; \varphi(x')\; dx'. \tag{5}$$
 #
@@ -385,7 +385,7 @@ print("N(0, 1) is stationary: the integral agrees with the density to 1e-12 on t
 #
 # $$\bar\alpha_t \to 0 \iff \sum_{s=1}^{t} -\ln(1-\beta_s) \to \infty. \tag{6}$$
 #
-# With $T$ steps $\bar\alpha_T$ is never 0. Does what is left matter?
+# With $T$ steps $\bar\alpha_T$ is never 0.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: how fast, and a schedule that never arrives
@@ -430,15 +430,15 @@ print(
 # %% [markdown]
 # ## 7. How far from pure noise?
 #
-# The program that walks back, the sampler, starts from pure noise, the **prior**. The true $x_T$ is only nearly that. How nearly? The **Kullback–Leibler divergence** is the mean logarithm of the ratio of two densities, over draws from the first:
+# The program that walks back, the sampler, starts from pure noise, the **prior**. The true $x_T$ is only nearly that. The **Kullback–Leibler divergence** is the mean logarithm of the ratio of two densities, over draws from the first:
 #
 # $$\text{KL}(q\,\|\,\varphi) = \mathbb E_{x\sim q}\Big[\ln \frac{q(x)}{\varphi(x)}\Big].$$
 #
 # It is 0 when they are equal, else positive. Divided by $\ln 2$, its unit is **bits**. From $N(\mu,\sigma^2)$ to $N(0,1)$ it is $\tfrac12[\mu^2 + \sigma^2 - 1 - \ln\sigma^2]$; lesson 04 derives this. For one $x_0$, put in $\mu$ and $\sigma^2$ from (4), and take the mean over the data. With $m$ the mean of $x_0^2$, the **prior gap** is
 #
-# $$\text{gap} = \tfrac{1}{2}\big[\bar\alpha_T\,(m-1) - \ln(1-\bar\alpha_T)\big] / \ln 2 \quad\text{bits per coordinate.}$$
+# $$\text{gap} = \tfrac{1}{2}\big[\bar\alpha_T\,(m-1) - \ln(1-\bar\alpha_T)\big] / \ln 2 \quad\text{bits per coordinate, or dimension.}$$
 #
-# (Or *bits per dimension*; we say bits.) `dc.prior_gap` takes $m = 1$ unless told otherwise. It is an upper bound for the KL of $q(x_T)$: a mixture is never farther from $\varphi$ than its parts are on average. (Taken as given; checked for the two points.) We call 0.01 bits small enough.
+# `dc.prior_gap` takes $m = 1$ unless told otherwise. It is an upper bound for the KL of $q(x_T)$: a mixture is never farther from $\varphi$ than its parts are on average. (Taken as given; checked for the two points.) We call 0.01 bits small enough for one coordinate.
 
 # %%
 two_points = dc.mixture(torch.tensor([[-1.0], [1.0]]).double())
@@ -592,11 +592,11 @@ print(f"20 000 walks back with linear and T = 50: {1 - share:.4f} at -1, {share:
 # %% [markdown]
 # Every walk ends on a point, so each sample looks perfect. Only the shares are wrong: 0.70 and 0.30. With equal shares, by symmetry, you would notice nothing. *vp* keeps them with 50 steps. With pictures the mean brightness comes out wrong, always medium (Lin et al.).
 #
-# What do the walks follow, if not the data? From $x_T = x$, exact steps reach 1 with probability $q(x_0 = 1 \mid x_T = x)$. The starts follow $\varphi$ where $q(x_T)$ would be right, so the share reached is
+# From $x_T = x$, exact steps reach 1 with probability $q(x_0 = 1 \mid x_T = x)$. The starts follow $\varphi$ where $q(x_T)$ would be right, so the share reached is
 #
 # $$\int \varphi(x)\; q(x_0 = 1 \mid x_T = x)\; dx.$$
 #
-# The package warns of a gap above 0.01 bits. This lesson silenced that warning, by name, in section 1:
+# The package warns of a gap above 0.01 bits. For what all pixels share, such as brightness, even less can be too much (last lines). This lesson silenced the warning, by name, in section 1:
 
 # %%
 with warnings.catch_warnings(record=True) as seen:
@@ -605,10 +605,16 @@ with warnings.catch_warnings(record=True) as seen:
 print(f"{seen[0].category.__name__}: {seen[0].message}")
 assert len(seen) == 1 and seen[0].category is dc.PriorGapWarning
 
+half = dc.linear_schedule(500)
+mean_pixel, spread = -half.alpha_bars[500].sqrt(), math.sqrt(half.marginal_vars[500] / 28**2)
+assert dc.prior_gap(half) < 0.01 and abs(mean_pixel) > 2 / 28
+print(f"linear, T = 500, gap {dc.prior_gap(half):.4f}: at t = T the mean pixel of a black picture")
+print(f"is {mean_pixel:.3f}, standard deviation {spread:.3f}; of pure noise 0, with {1 / 28:.3f}")
+
 # %% [markdown]
 # ## 9. A note on precision
 #
-# Computers round. $1-\bar\alpha_1 = \beta_1 = 0.0001$ is a small difference of numbers near 1, and the last step back (lesson 03) divides by it: it multiplies $x_0$ by $\beta_1/(1-\bar\alpha_1)$, which must be 1, and adds noise of variance $\beta_1(1-\bar\alpha_0)/(1-\bar\alpha_1)$, which must be 0.
+# $1-\bar\alpha_1 = \beta_1 = 0.0001$ is a small difference of numbers near 1, and the last step back (lesson 03) divides by it: it multiplies $x_0$ by $\beta_1/(1-\bar\alpha_1)$, which must be 1, and adds noise of variance $\beta_1(1-\bar\alpha_0)/(1-\bar\alpha_1)$, which must be 0.
 
 # %%
 for dtype in (torch.float16, torch.float32, torch.float64):
@@ -718,7 +724,7 @@ if alpha_bars_wished is not None and betas_for(alpha_bars_wished) is not None:
     made, whose = dc.NoiseSchedule(betas_for(alpha_bars_wished)), "your schedule"
 
 # %% [markdown]
-# Did the wish come true? And what does the schedule do to two points and a digit? (Until both functions are written, *vp* stands in.)
+# Did the wish come true? What does the schedule do to two points and a digit? (Until both functions are written, *vp* stands in.)
 
 # %%
 fig, axes = lab.figure(3, width=10, height=3.1, width_ratios=[1.1, 1.3, 1])
@@ -744,7 +750,7 @@ lab.show(
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The drop. From 0.9991 to 0.0003 in one step takes $\beta_{100} = 0.9997$. Cut at 0.999, $\ln\text{SNR}$ ends at −6.9 and not at −8. The largest $\beta_t$ of *cosine* is 0.998: 1.57 is a little less than $\pi/2$, which keeps it just below the limit.
+# The drop. From 0.9991 to 0.0003 in one step takes $\beta_{100} = 0.9997$. Cut at 0.999, $\ln\text{SNR}$ ends at −6.9 and not at −8. The largest $\beta_t$ of the cosine wish is 0.998: 1.57 is a little less than $\pi/2$, which keeps it just below the limit.
 #
 # The challenge. For the gap, $\bar\alpha_{100}$ may be 0.0138, as in exercise 2. From $\bar\alpha_{60}$ the 40 steps left must fall that far. Their product is fixed, so the largest $\beta_t$ is smallest when all are equal: $\beta = 1 - (0.0138/\bar\alpha_{60})^{1/40}$. An SNR of 0.3 at $t = 60$ ($\bar\alpha_{60} = 0.23$) makes it 0.068, an SNR of 0.5 makes it 0.077; nothing smaller can do it. *vp* has 0.18, and at $t = 60$ its digit is lost. As a wish:
 #
@@ -762,7 +768,7 @@ lab.show(
 # 1. One step shrinks by $\sqrt{1-\beta_t}$ and adds noise of variance $\beta_t$, so variance 1 stays 1.
 # 2. Given $x_0$, all $t$ steps together are one Gaussian, so any $x_t$ costs one draw.
 # 3. A schedule is its curve of $\bar\alpha_t$; it decides how many steps are spent at which SNR.
-# 4. $N(0, I)$ is stationary, and every start ends there if and only if $\bar\alpha_t \to 0$; the prior gap says in bits whether $T$ steps are enough.
+# 4. $N(0, I)$ is stationary, and every start ends there if and only if $\bar\alpha_t \to 0$; the prior gap bounds in bits how far off $x_T$ is.
 # 5. Where they are not, a sampler without any error draws the right points in wrong shares.
 #
 # | equation | function |
