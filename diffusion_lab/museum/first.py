@@ -127,8 +127,7 @@ EXHIBITS = {
             "Is the cloud as near to real points as real ones are?": walks.at_the_end,
         },
         mended.long_step,
-        "pull request 16158 of github.com/jsboige/CoursIA, which mends it in a course and counts "
-        "where the clamp was at work: in 19 steps of 20",
+        "pull request 16158 of github.com/jsboige/CoursIA, which mends it in a course",
     ),
     10: Exhibit(
         exhibits.stops,

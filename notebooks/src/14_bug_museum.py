@@ -63,7 +63,7 @@ for name, found in clouds.items():
 # %% [markdown]
 # The distance cannot tell them apart: chance moves it more than the mistake does. The widths can. All of A's are well below 1, all of B's are near it. A is wrong, and it is exhibit 7. An instrument sees what it asks for, and nothing else.
 #
-# **A visit** has five steps. Look at the *number and the figure*: the exhibit is red, right code is blue. *Choose an instrument*: decide first which question the exhibit fails, then turn to it. Grey is what is allowed, so no place within it is better than another; an instrument for which both are inside cannot see this mistake. *Name* the mistake: the list serves all twelve, and four of its names are never needed. Then *open the code*, and *mend* it. Its docstring is true; the code below it is not. What you write is measured with the instrument, and compared with the package's function on fresh random cases.
+# **A visit** has five steps. Look at the *number and the figure*: the exhibit is red, right code is blue. *Choose an instrument*: decide first which question the exhibit fails, then turn to it. Grey is what is allowed, so no place within it is better than another; an instrument for which both are inside cannot see this mistake. *Name* the mistake: the list serves all twelve, and four of its names are never needed. Then *open the code*, and *mend* it. Its docstring is true; the code below it is not. What you write is measured with the instrument, and compared with right code on fresh random cases.
 #
 # ## 2. Into noise
 
@@ -176,7 +176,9 @@ for name, s in schedules.items():
     print(f"{name}: alpha_bar_1000 = {s.alpha_bars[-1]:.4f}")
 ax.set(xlabel="t", ylabel="alpha_bar", ylim=(0, 1.03))
 ax.legend()
-lab.show(fig, "After 1000 steps, exhibit 2 leaves nearly all of the data, right code nothing.")
+lab.show(
+    fig, "After 1000 steps, exhibit 2 leaves nearly all of the data, right code almost nothing."
+)
 
 # %% [markdown]
 # **Choose an instrument.** That $x_T$ is not noise, the figure shows. The instruments ask why, so they ask what the docstring promises:
@@ -477,7 +479,7 @@ for name, layer in (("exhibit", exhibits.last_layer), ("right code", mended.last
     print(f"{name}: answers from {answers.min():.4f} to {answers.max():.4f}")
 ax.set(xlabel="value", ylabel="count", yscale="log")
 ax.legend()
-lab.show(fig, "Answers of right code go from -4 to 4; those of exhibit 6 stop just below 0.")
+lab.show(fig, "Answers of right code go from about -4 to 4; those of exhibit 6 stop at -0.28.")
 
 # %% [markdown]
 # **Choose an instrument.** Each takes weights of norm about 4, and one of them a bias, too. So its answers are spread more widely than the figure's, and the ranges are meant for that:
@@ -601,7 +603,7 @@ lab.check("14.7", step_back)
 # %% [markdown]
 # <details><summary>What it was, once you have mended it</summary>
 #
-# Why does it hide when there are many steps? Then $\beta_{t-1}$ and $\beta_t$ are nearly the same. Measure where a mistake would be large.
+# Why does it hide when there are many steps? Then $\beta_{t-1}$ and $\beta_t$ differ by little. Measure where a mistake would be large.
 #
 # </details>
 #
@@ -682,7 +684,7 @@ lab.check("14.8", careful_step)
 #
 # $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s-\sigma^2}\;\hat\epsilon + \sigma z.$$
 #
-# The two noises have variance $1-\bar\alpha_s$ together. With $\eta=1$, $\sigma^2$ is the variance of the posterior $q(x_s\mid x_t,x_0)$: (8) of lesson 03, for a single step from $s$ to $t$. The walk has 20 strides of five steps, from $T=100$. The data are eight modes on a ring, of which one has $8/15 = 0.53$ of the points. *Stray* is a point more than 0.2 from every mode.
+# The two noises have variance $1-\bar\alpha_s$ together. The share of fresh noise is $\eta$: 0 in lesson 05, 1 here. With $\eta=1$, $\sigma^2$ is the variance of the posterior $q(x_s\mid x_t,x_0)$: (8) of lesson 03, for a single step from $s$ to $t$. The walk has 20 strides of five steps, from $T=100$. The data are eight modes on a ring, of which one has $8/15 = 0.53$ of the points. *Stray* is a point more than 0.2 from every mode.
 
 # %%
 samples = {
@@ -700,7 +702,7 @@ lab.show(
 )
 
 # %% [markdown]
-# **Choose an instrument:**
+# **Choose an instrument.** One compares clouds by the **maximum mean discrepancy** (MMD). Its square is the share of close pairs within one cloud, plus that within the other, less twice that between the two. "Close" is a bell $\exp(-|x-y|^2/2b^2)$, averaged over five widths $b$ from 0.1 to 2:
 
 # %%
 lab.Explorer(*museum.instruments_of(9))
@@ -751,11 +753,9 @@ lab.check("14.9", long_step)
 # %% [markdown]
 # <details><summary>What it was, once you have mended it</summary>
 #
-# $1-\bar\alpha_t$ is more noise than $x_s$ may hold, and `max(.., 0)` keeps quiet about it. (Right code has strays, too: twenty long steps are coarse. They also leave the modes too narrow, which the MMD hardly feels. Without the reading of right code, that of the exhibit could not be judged.)
+# $1-\bar\alpha_t$ is more noise than $x_s$ may hold, and `max(.., 0)` keeps quiet about it. (Right code has strays, too: twenty long steps are coarse, and leave the modes too narrow, which the MMD hardly feels. So a share of strays says something only beside that of right code.)
 #
 # </details>
-#
-# The instrument was the **maximum mean discrepancy** (MMD): how many pairs of points are close within each cloud, less how many are between the two. "Close" is a bell $\exp(-|x-y|^2/2b^2)$, averaged over five widths $b$ from 0.1 to 2.
 #
 # ### Exhibit 10: ten strides
 #
@@ -772,7 +772,9 @@ for ax, stops_of, name in zip(
     off = torch.minimum((x - 1).abs(), (x + 1).abs()).median()
     print(f"{name}: distance to the nearest point {off:.4f}, in the median")
 axes[0].set_ylabel("count")
-lab.show(fig, "Samples scatter around the two points in exhibit 10, and lie on them in right code.")
+lab.show(
+    fig, "Samples scatter around the two points in exhibit 10; right code's mostly lie on them."
+)
 
 # %% [markdown]
 # **Choose an instrument:**
@@ -831,7 +833,7 @@ lab.check("14.10", stops)
 #
 # ### Exhibit 11: above the truth
 #
-# The ELBO (lesson 04) is a *lower* bound on $\log p_\theta(x_0)$. Its terms are costs in nats: `prior` is $L_T$, `steps` holds the $L_{t-1}$ for $t\ge2$, and `recon` is $L_0$. For data $N(0,1)$ and the exact denoiser with $\sigma_t^2=\beta_t$ each step back is the exact reverse of a step forward. So the model is $N(0,1)$, too, and the bound has no gap: it should meet the exact log-likelihood. The schedule has 50 steps and ends early, as that of exhibit 1. Each term comes from one draw of $x_t$, so 4000 examples leave a chance error (one standard deviation):
+# The ELBO (lesson 04) is a *lower* bound on $\log p_\theta(x_0)$. Its terms are costs in nats: `prior` is $L_T$, `steps` holds the $L_{t-1}$ for $t\ge2$, and `recon` is $L_0$. For data $N(0,1)$ and the exact denoiser with $\sigma_t^2=\beta_t$ each step back is the exact reverse of a step forward (the last one, too: unlike in exhibit 7 it has its noise, in $L_0$). So the model is $N(0,1)$, too, and the bound has no gap: it should meet the exact log-likelihood. The schedule has 50 steps and ends early, as that of exhibit 1. All terms but $L_T$ come from one draw of $x_t$ each, so 4000 examples leave a chance error (one standard deviation):
 
 # %%
 s = ledgers.short_schedule()
@@ -853,7 +855,7 @@ ax.margins(x=0.2)
 lab.show(fig, "Cost by exhibit 11, by right code, and exact: the exhibit's is too low.")
 
 # %% [markdown]
-# **Choose an instrument:**
+# **Choose an instrument.** One takes 600 steps and only 100 examples. Its chance error is larger, and so is the range it allows:
 
 # %%
 lab.Explorer(*museum.instruments_of(11))
@@ -1190,7 +1192,7 @@ for number, found in curves.items():
     print(f"exhibit {number} is seen from weight {first:.2f} on")
 
 # %% [markdown]
-# The width of the grey band decides this, not how bad the mistake is: where the number is known exactly, as for the sum of exhibit 12, the band can be narrow. The curves of four exhibits:
+# Two things decide this: how far the mistake moves the number, and how wide the grey band is. Where the number is known exactly, as for the sum of exhibit 12, the band can be narrow. (The weights are 0.05 apart, so none below 0.05 is found.) The curves of four exhibits:
 
 
 # %%
@@ -1221,7 +1223,7 @@ lab.Explorer(fig, [curve, dot], weaken_exhibit, options)
 #
 # | instrument | function |
 # |---|---|
-# | prior gap | `prior_gap`, and the warning of every schedule |
+# | prior gap | `prior_gap`, and the warning of a schedule with a large gap |
 # | moments, step by step and at once | `q_step`, `q_marginal`, `q_posterior` |
 # | drawing steps | `draw_t` |
 # | the vector of a step | `nets.timestep_embedding` |
@@ -1231,6 +1233,6 @@ lab.Explorer(fig, [curve, dot], weaken_exhibit, options)
 # | terms of the bound | `elbo_terms`, `gaussian_decoder` |
 # | shares of grey levels | `discretized_decoder` |
 #
-# **References.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020). Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021), for what the number of steps asks of a schedule. Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). Lin et al., *Common Diffusion Noise Schedules and Sample Steps are Flawed* (2024), on schedules in wide use that do not end in noise. Gretton et al., *A Kernel Two-Sample Test* (2012). Where each mistake was seen stands beside its code.
+# **References.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models* (2020). Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021), for what the number of steps asks of a schedule. Song, Meng and Ermon, *Denoising Diffusion Implicit Models* (2021). Lin et al., *Common Diffusion Noise Schedules and Sample Steps are Flawed* (2024), on schedules in wide use that do not end in noise. Gretton et al., *A Kernel Two-Sample Test* (2012). Beside the code stands a public report of the mistake, where one was found; "of a published kind" means that teaching code in public has such mistakes, and no single place is named.
 #
 # **Next**: after lesson 09, the [second hall](14b_second_hall.ipynb).
