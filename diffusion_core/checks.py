@@ -68,6 +68,13 @@ def check_finite(result: Tensor, **inputs: Tensor) -> Tensor:
     return result
 
 
+def check_squares(**inputs: Tensor) -> None:
+    """Refuse inputs that hold NaN, infinity or what is too large for a sum of its squares."""
+    for name, x in inputs.items():
+        wide = torch.promote_types(x.dtype, torch.float32)
+        check_finite(torch.linalg.vector_norm(x.detach(), dtype=wide), **{name: x})
+
+
 def number(x: Tensor) -> float:
     """Return x.item(), or True where none can be seen (in torch.func.vmap, on meta)."""
     try:

@@ -11,6 +11,7 @@ from .checks import (
     check_finite,
     check_kinds,
     check_labels,
+    check_squares,
     kind,
     require,
 )
@@ -142,6 +143,7 @@ def _features(judge: Classifier, name: str, x: Tensor) -> Tensor:
     """Return the features of images, in evaluation mode, a thousand images at a time."""
     check_kinds(judge=judge)
     check_data(name, x)
+    check_squares(**{name: x})
     weight = next(judge.parameters())
     if x.shape[1:] != (1, 28, 28) or x.dtype != weight.dtype or x.is_meta:
         raise ValueError(f"{name} must be {weight.dtype} (n, 1, 28, 28), got {kind(x)}")

@@ -102,8 +102,9 @@ def bound_loss(
 
 
 def _mean_square(output: Tensor, target: Tensor) -> Tensor:
-    fits = isinstance(output, Tensor) and output.shape == target.shape
-    require(fits, "model(x_t, t)", f"have shape {tuple(target.shape)}", output)
+    place = target.shape, target.device
+    fits = isinstance(output, Tensor) and (output.shape, output.device) == place
+    require(fits, "model(x_t, t)", f"have shape {tuple(target.shape)} on {target.device}", output)
     return check_finite(nn.functional.mse_loss(output, target), **{"model(x_t, t)": output})
 
 

@@ -50,9 +50,10 @@ def sliced_loss(
     probe(x, generator) draws v with E[v v^T] = I; `rademacher` unless given.
     x (B, ...) -> a scalar. Source: Song et al. (2019), Sliced Score Matching, equation 8.
     """
-    check_kinds(probe=probe or rademacher, generator=generator)
+    probe = rademacher if probe is None else probe
+    check_kinds(probe=probe, generator=generator)
     check_data("x", x)
-    v = rademacher(x, generator) if probe is None else probe(x, generator)
+    v = probe(x, generator)
     score, trace = hutchinson_trace(score_model, x, v)
     return (0.5 * _square(score) + trace).mean()
 

@@ -122,7 +122,8 @@ def check_sde(name: str, sde: SDE) -> None:
     """Refuse what is no SDE of functions."""
     if not isinstance(sde, SDE):
         raise TypeError(f"{name} must be an SDE, got {kind(sde)}")
-    check_kinds(drift=sde.drift, diffusion=sde.diffusion, marginal=sde.marginal or float)
+    known = {} if sde.marginal is None else {"marginal": sde.marginal}
+    check_kinds(drift=sde.drift, diffusion=sde.diffusion, **known)
 
 
 def _checked_diffusion(diffusion: Tensor | float, x: Tensor) -> Tensor | float:

@@ -366,8 +366,12 @@ def test_a_layer_alone_looks_at_its_sizes_and_at_its_images(layer):
     for bad in (0, -1, 2.0, "2", None):
         refused("in_channels", layer, bad, 3)
         refused("out_channels", layer, 2, bad)
-    for bad in (images[0], images[:, :1], images.double(), images.long(), images[..., :0], None):
+    wrong = [images[0], images[:, :1], images.double(), images.long(), images[..., :0], None]
+    wrong += [images * math.nan, images / 0.0]
+    for bad in wrong:
         refused("x", down, bad)
+    refused("x (too large for torch.float32)", down, images * 1e30)
+    down(images * 1e15)
 
 
 def test_one_number_in_each_group_cannot_be_normalised():
@@ -376,3 +380,19 @@ def test_one_number_in_each_group_cannot_be_normalised():
     refused("x_t", nets.UNet(widths=(8,), patch=1), pixel, t)
     nets.UNet(widths=(16,), patch=1)(pixel, t)
     nets.UNet(widths=(8,), patch=1)(pixel.expand(2, 1, 1, 1), t.expand(2))
+
+
+# What is asked of another type or place than it has.
+
+ARRAY = np.array([1.0, 2.0])  # it has no truth value
+
+
+def test_an_array_is_no_function():
+    refused("probe", dc.sliced_loss, lambda x: -x, X, probe=ARRAY)
+    path = dc.euler_maruyama(dc.vp_sde()._replace(marginal=ARRAY), X, (0.0, 0.5))
+    refused("marginal", next, path)
+
+
+def test_an_answer_from_another_device_is_no_answer():
+    for loss in (dc.eps_loss, dc.v_loss):
+        refused("model(x_t, t)", loss, S, lambda x_t, t: x_t.to("meta"), X, generator=seeded())

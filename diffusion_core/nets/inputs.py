@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_count, check_finite, kind, require
+from ..checks import check_count, check_squares, kind, require
 from .embeddings import check_steps
 
 
@@ -23,11 +23,15 @@ def check_floats(name: str, x: Tensor, weight: Tensor) -> None:
         raise TypeError(f"{name} must be {wanted}, got {kind(x)}")
 
 
-def check_input(name: str, x: Tensor, weight: Tensor) -> None:
-    """Refuse what a network cannot answer to, NaN and infinity included; layers pass those on."""
+def check_input(name: str, x: Tensor, weight: Tensor, *, door: bool = True) -> None:
+    """Refuse what a network cannot answer to: NaN, infinity, and what is too large to be squared.
+
+    Compiled, nobody looks: it would cut the graph in two. A layer, which is no network's `door`,
+    looks on a CPU only: at each layer, a GPU would be waited for.
+    """
     check_floats(name, x, weight)
-    if not torch.compiler.is_compiling():  # it would cut the graph in two
-        check_finite(x, **{name: x})
+    if not torch.compiler.is_compiling() and (door or x.device.type == "cpu"):
+        check_squares(**{name: x})
 
 
 def check_told(y: Tensor | None, x_t: Tensor, null_label: int) -> None:
@@ -47,7 +51,7 @@ def check_told(y: Tensor | None, x_t: Tensor, null_label: int) -> None:
 
 def check_images(x: Tensor, layer: nn.Conv2d | nn.Linear) -> None:
     """Refuse what are no images (B, C, H, W) whose channels a layer takes."""
-    check_floats("x", x, layer.weight)
+    check_input("x", x, layer.weight, door=False)
     channels = layer.weight.shape[1]
     fits = x.ndim == 4 and x.shape[1] == channels and x.shape[2:].numel()
     require(fits, "x", f"have shape (B, {channels}, H, W)", x)
@@ -56,7 +60,7 @@ def check_images(x: Tensor, layer: nn.Conv2d | nn.Linear) -> None:
 def check_block(x: Tensor, emb: Tensor, conv: nn.Conv2d, from_t: nn.Linear) -> None:
     """Refuse what a block cannot add: images (B, C, H, W), and an embedding (B, E) of their t."""
     check_images(x, conv)
-    check_floats("emb", emb, from_t.weight)
+    check_input("emb", emb, from_t.weight, door=False)
     shape = (len(x), from_t.in_features)
     require(emb.shape == shape, "emb", f"have shape {shape}, as x has {len(x)} images", emb)
 
