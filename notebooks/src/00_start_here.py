@@ -413,7 +413,7 @@ lab.show(fig, "Your digit, dissolved up to five steps, and what the network make
 # | 11 | [Can a trained network learn to follow your lines?](11_controlnet.ipynb) | ControlNet | 90 |
 # | 12 | [Must diffusion work on pixels?](12_latent_diffusion.ipynb) | latent diffusion | 110 |
 # | 13 | [Is there a straighter way to the data?](13_flow_matching.ipynb) | flow matching; one step | 110 |
-# | 14 | [What is wrong with this code?](14_bug_museum.ipynb) | twelve mistakes that raise no error | 105 |
+# | 14 | [What is wrong with this code?](14_bug_museum.ipynb) | twelve mistakes that raise no error | 120 |
 # | 14b | [Can you find a mistake before you see the code?](14b_second_hall.ipynb) | more of them | 135 |
 # | 15 | [What changes when one process becomes many?](15_scaling_up.ipynb) | many processes | 90 |
 #

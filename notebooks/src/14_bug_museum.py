@@ -9,7 +9,7 @@
 # - find, name and mend mistakes that raise no error;
 # - say why an instrument may see nothing although the mistake is there.
 #
-# **You need** lessons 02 to 05, and from lesson 06 the vector that tells a network its step. The exhibits do not build on each other, so stop whenever you like. **Time**: about 105 minutes, seven for an exhibit and a quarter of an hour for the program.
+# **You need** lessons 02 to 05, and from lesson 06 the vector that tells a network its step. The exhibits do not build on each other, so stop whenever you like. **Time**: about 120 minutes, eight for an exhibit and a quarter of an hour for the program.
 
 # %%
 import torch
