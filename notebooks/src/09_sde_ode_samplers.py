@@ -674,7 +674,7 @@ for toy in ("moons", "eight_gaussians"):
     )
 
 # %% [markdown]
-# Ten calls of 2M from level 20 are as good as a thousand of DDPM. A real network errs by itself, and no solver can be better. The same benchmark drew 2 000 digits with each sampler below. The network knows 1 000 rows, so each level is rounded to one (`nearest_taus`). "log SNR" is as above; "even t" starts at row 1000, with $\sigma$ = 20 291.
+# Ten calls of 2M from level 20 are as good as a thousand of DDPM. A real network errs by itself, and no solver can be better. The benchmark drew three sets of 2 000 digits with each sampler below. The network knows 1 000 rows, so each level is rounded to one (`nearest_taus`). "log SNR" is as above; "even t" starts at row 1000, with $\sigma$ = 20 291.
 
 # %%
 rows = [r for r in table if r["data"] == "digits"]
@@ -682,18 +682,19 @@ rows.sort(key=lambda r: (r["calls"] > 10, r["score"]))
 score_of = {(r["solver"], r["grid"], r["calls"]): r["score"] for r in rows}
 fig, (ax,) = lab.figure(width=8, height=2.8)
 names = [f"{r['solver']}, {r['calls']:g} calls ({r['grid']})" for r in rows]
-drawn = ax.barh(names, [r["score"] for r in rows], color=[looks[r["solver"]] for r in rows])
+bar = {"color": [looks[r["solver"]] for r in rows], "xerr": [r["std"] for r in rows]}
+drawn = ax.barh(names, [r["score"] for r in rows], **bar)
 ax.bar_label(drawn, fmt="%.2f", padding=3)
 ax.invert_yaxis()
 ax.axvline(1, color=lab.BLACK, ls=":")
 ax.set(xlabel="Fréchet distance, multiples of the floor at n = 2 000")
-lab.show(fig, "Fréchet distance of 2 000 digits by solver and number of calls.")
+lab.show(fig, "Fréchet distance of 2 000 digits by solver and number of calls; mean of three sets.")
 ten, hundred = score_of["2M", "log SNR", 10], score_of["DDIM", "even t", 100]
 assert ten <= 1.1 * hundred
 print(f"10 calls of 2M: {ten:.4g}; 100 of DDIM: {hundred:.4g}; ratio {ten / hundred:.4f}")
 
 # %% [markdown]
-# **Ten calls of 2M, a hundred of DDIM**: in one run each, no difference worth a word. (Heun keeps up here: what is left at ten calls is mostly the network's own error.) Look for yourself. Both begin with the same noise, guided as in lesson 06.
+# **Ten calls of 2M, a hundred of DDIM**: no difference worth a word. The marks are a set's standard deviation. (Heun keeps up: what is left at ten calls is mostly the network's own error.) Look for yourself: both begin with the same noise, guided as in 06.
 
 # %%
 shipped, _ = pretrained.load("mnist")
