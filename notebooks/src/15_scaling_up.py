@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 15 · What changes when one process becomes many?
 #
-# A large network is trained by many processes at once. Nothing should change but the time. This lesson starts two processes and shows that they end where one ends. It kills one of them, and the run still ends there. On the way it meets the mistakes that change something, without an error.
+# A large network is trained by many processes at once. Nothing should change but the time. This lesson starts two processes and shows that they end where one ends. It kills one of them, and the run still ends there. On the way it meets mistakes that raise no error.
 #
 # **At the end you can**
 # - cut a batch into slices that add up to the same step;
@@ -27,9 +27,9 @@ from diffusion_lab import worker
 # %% [markdown]
 # ## 1. The picture first
 #
-# The processes of a run are numbered. The number of a process is its **rank**, from 0 to $W-1$; $W$ is the **world**. In *data parallel* training every rank has the whole network and rows of its own. Each computes a gradient $g_r$ from its rows, with its own times $t$ and noise $\epsilon$. Then all step along the mean $\bar g = \frac1W\sum_r g_r$.
+# The processes of a run are numbered from 0 to $W-1$. The number of a process is its **rank**; $W$, how many there are, is the **world**. (In the code `Place(rank, world)`.) In *data parallel* training every rank has the whole network and rows of its own. Each computes a gradient $g_r$ from its rows, with its own times $t$ and noise $\epsilon$. Then all take the same step, from the mean $\bar g = \frac1W\sum_r g_r$.
 #
-# More ranks, less variance. We take a network of two weights, so that a gradient is a point in the plane, and 16 ranks. Every rank draws from a generator. In most scripts the first line sets a seed, **the same on every rank**.
+# More ranks, less variance. We take a network of two weights, one for each coordinate of $x_t$, so that a gradient is a point in the plane, and 16 ranks. Every rank draws from a generator. In most scripts the first line sets a seed, **the same on every rank**.
 
 # %%
 ladder, ranks, trials, rows = dc.vp_schedule(100), 16, 500, 32
@@ -100,7 +100,7 @@ lab.Explorer(fig, [cloud, here], average, controls)
 #
 # $$\mathrm{Var}\,\bar g = \frac1{W^2}\big[W V + W(W-1)\,C\big] = \frac VW + \Big(1-\frac1W\Big)\,C. \tag{68}$$
 #
-# With noise of their own, ranks are independent, and $C=0$. With the same noise they share it, and $C = \mathrm{Var}\,\mathbb E[g\mid\text{noise}]$ stays, however many ranks there are.
+# With noise of their own, ranks are independent, and $C=0$. With the same noise (and times) only the rows are independent, and $C = \mathrm{Var}\,\mathbb E[g\mid\text{noise}]$ stays, however many ranks there are; the mean $\mathbb E$ is over the rows.
 
 # %%
 V = clouds["own"].var(1).mean().item()
@@ -118,7 +118,7 @@ for i, world in enumerate(worlds):
     )
 
 # %% [markdown]
-# The package's generator differs by rank. (`Place(rank, world)` says which process this is; `processes.place()` finds it out.) A trap is left: torch's generator on the CPU reads 32 bits of a seed, so "seed + rank × 2³²" gives every rank the same noise.
+# In the package the seeds of two ranks lie `STRIDE` apart, about a million. (`processes.place()` finds out which process this is.) A trap: torch's generator on the CPU reads 32 bits of a seed, so "seed + rank × 2³²" gives every rank the same noise.
 
 # %%
 lab.show_source(processes.own_generator)
@@ -130,11 +130,11 @@ own = [processes.own_generator(7, processes.Place(rank, 2)) for rank in (0, 1)]
 assert torch.rand(1, generator=own[0]) != torch.rand(1, generator=own[1])
 
 # %% [markdown]
-# Let each rank print its first random number when a run begins.
+# Print each rank's first random number.
 #
 # ## 2. Slices of a batch
 #
-# Now let $N$ rows be *one* batch with one draw of noise, and cut it into parts of $n_1, n_2, \dots$ rows. The loss is a mean over rows. So, with $\bar\ell_k$ the mean over part $k$:
+# Now let $N$ rows be *one* batch with one draw of noise, and cut it into parts of $n_1, n_2, \dots$ rows. The loss is a mean over rows. So, with $\ell_i$ the loss of row $i$ and $\bar\ell_k$ the mean over part $k$:
 #
 # $$\nabla\,\frac1N\sum_{i=1}^N \ell_i = \sum_k \frac{n_k}{N}\,\nabla\bar\ell_k. \tag{67}$$
 #
@@ -210,7 +210,7 @@ print(f"whole batch {right:.4f}, mean of three means {sum(losses) / 3:.4f}")
 assert abs(weighted - right) < 1e-12 and abs(sum(losses) / 3 - right) > 1e-3
 
 # %% [markdown]
-# Four rows count as much as forty there. A loss that is a *sum* is worse: it grows with the part.
+# Four rows count as much as forty there. A loss that is a *sum* over rows does not fit (67): the size of a part would count twice.
 #
 # ## 3. Two processes
 #
@@ -221,13 +221,13 @@ lab.show_source(worker.slices)
 lab.show_source(processes.share)
 
 # %% [markdown]
-# Then the run. It is the `train` that you know. In a run of several processes it wraps loss and network in torch's DistributedDataParallel, which first sends the weights of rank 0 to all, so that they start alike, and then, in each step, the gradients round while the rest of the backward pass goes on. Rank 0 alone writes, under another name first; the others wait in `gathered`, which collects a number from every rank, until the file is whole.
+# Then the run. With several processes `train` wraps loss and network in torch's DistributedDataParallel, which first sends the weights of rank 0 to all, so that they start alike, and then, in each step, the gradients round while the rest of the backward pass goes on. Rank 0 alone writes, under another name first; the others wait in `gathered`, which collects a number from every rank, until the file is whole.
 
 # %%
 lab.show_source(worker.train_here)
 
 # %% [markdown]
-# One process, here; then two, by the command `torchrun --standalone --nproc-per-node 2 worker.py FOLDER`. They find each other at a free port. On CPUs they talk by *gloo*, on NVIDIA's GPUs by *nccl*; the program is the same. **Predict**: after 200 steps, in which digit will the weights differ?
+# One process, here; then two, by the command `torchrun --standalone --nproc-per-node 2 worker.py FOLDER`. On CPUs they talk by *gloo*, on NVIDIA's GPUs by *nccl*; the program is the same. **Predict**: after 200 steps, in which digit will the weights differ?
 
 # %%
 folder = Path(tempfile.mkdtemp())
@@ -264,14 +264,14 @@ ax.legend()
 lab.show(fig, "The losses of one process and of two, over the steps: the dots lie on the line.")
 
 # %% [markdown]
-# They differ by rounding only, beyond the twelfth decimal: sums are taken in another order. It holds *because* both ranks took slices of one draw. Drawing 256 slices on each of 256 ranks would be a waste; then each rank takes `own_generator`, and a run with another number of ranks is equal in law, not in numbers.
+# They differ by rounding only, beyond the twelfth decimal: sums are taken in another order. It holds *because* both ranks took slices of one draw. Drawing 256 slices on each of 256 ranks would be a waste; then each rank takes `own_generator`, and a run with another number of ranks has the same distribution, not the same numbers.
 #
-# Was it faster? Not here: the steps are tiny, and each waits for the other process. Compare at the same number of threads in all: `torchrun` gives each process one thread. Two processes with one thread belong beside one process with two.
+# Was it faster? Not here: the steps are tiny, and each waits for the other process. Compare at equal numbers of threads: `torchrun` gives each process one.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: how a process ends
 #
-# Connected processes form a **group**, with threads that carry its messages. `processes.joined()` is a `with` block, and at its end the group is let go (`destroy_process_group`). What breaks without that? All work is done, every file is written, and then, while Python tidies up, a thread of the group may still be running, and the process aborts: now and then, not always. `torchrun` sees a rank that died. The same happens if something else holds the group to the end. (One way to do so without a wish: `torch.distributed.nn` keeps the group that there is when it is first imported, and DistributedDataParallel imports it. So import it before there is a group.)
+# Connected processes form a **group**, with threads that carry its messages. `processes.joined()` is a `with` block, and at its end the group is let go (`destroy_process_group`). What breaks without that? All work is done, every file is written, and then, while Python tidies up, a thread of the group may still be running, and the process aborts: now and then, not always. `torchrun` sees a rank that died. The same happens if something else holds the group to the end. (This can happen unnoticed: `torch.distributed.nn` keeps the group that there is when it is first imported, and DistributedDataParallel imports it. So import it before there is a group.)
 
 # %% [markdown]
 # ## 4. Whose rows?
@@ -299,7 +299,7 @@ def my_rows(order, batch, step, rank, world):
 lab.check("15.2", my_rows)
 
 # %% [markdown]
-# torch's own tool is the DistributedSampler. It has two surprises. It *pads*: all ranks get as many rows, so some come twice, which counts in a metric. And it shuffles anew only if it is told the epoch, *before* the loop over it begins.
+# torch's own tool is the DistributedSampler. It has two surprises. It *pads*: all ranks get equally many rows, so some come twice, which counts in a metric. And it shuffles anew only if it is told the epoch, *before* the loop over it begins.
 
 # %%
 from torch.utils.data import DistributedSampler
@@ -316,11 +316,11 @@ assert orders[0] == orders[1] != orders[2]
 print("a second epoch without set_epoch has the order of the first; with it, another")
 
 # %% [markdown]
-# `minibatches` draws a new order for each epoch itself. It leaves out the last rows of that order, fewer than a batch, so that all batches are equal: $I$ in (69) is what remains, and the next epoch leaves out others. (`train` counts its own steps. A known script added the batch's index: 280 after 80 steps.)
+# `minibatches` draws a new order for each epoch itself. It leaves out the last rows of that order, fewer than a batch, so that all batches are equal: $I$ in (69) is what remains, and the next epoch leaves out others.
 #
 # ## 5. One dies
 #
-# With many machines something breaks every day. Then `torchrun` ends all ranks and starts them again. They must go on as if nothing had happened. Let $S_k$ be all that the run knows after epoch $k$: weights, averages, the optimizer's moments and $k$ itself. If an epoch's order comes from $k$ alone, and its noise from $k$ or, where ranks draw their own, from $k$ and the rank,
+# When a process dies, `torchrun` ends all ranks and starts them again. They must go on as if nothing had happened. Let $S_k$ be all that the run knows after epoch $k$: weights, averages, the optimizer's moments and $k$ itself. If an epoch's order comes from $k$ alone, and its noise from $k$ or, where ranks draw their own, from $k$ and the rank,
 #
 # $$S_{k+1} = F(S_k), \tag{71}$$
 #
@@ -350,11 +350,11 @@ ax.set(xlabel="steps that rank 1 has worked", ylabel="epochs done")
 lab.show(fig, "Epochs done over the steps worked: a fall to 2.0 where rank 1 dies, then on to 5.")
 
 # %% [markdown]
-# What was done since the last checkpoint is lost and done again, to the same numbers: the steps of half an epoch. So the interval between checkpoints is a price: half of it is lost at each death, on average.
+# What was done since the last checkpoint is lost and done again, to the same numbers: 21 steps, just over half of an epoch's 40. So the interval between checkpoints is a price: half of it is lost at each death, on average.
 #
 # ## 6. Fewer bits
 #
-# GPUs multiply **bfloat16** many times as fast as float32. It has the range of float32 and 8 bits of precision, under three decimal digits. `autocast` computes products in it, and leaves weights in float32, with their gradients and moments. Two things must stay there. First, the time:
+# GPUs multiply **bfloat16** many times as fast as float32. It has the range of float32 and 8 bits of precision, under three decimal digits. `autocast` computes products in it, and leaves weights in float32, with their gradients and moments. Two things must stay in float32. First, the time:
 
 # %%
 steps = torch.arange(1, 1001)
@@ -372,7 +372,7 @@ print(f"rounded after embedding, {(rounded != steps).sum()} do")
 assert len(halved.unique()) < 600 and (rounded == steps).all()
 
 # %% [markdown]
-# So `timestep_embedding` computes in float32, and the schedule's tables are float64. Second, whatever grows by small steps. The average of lesson 05 moves by $(1-d_n)(w - \bar w)$. For weights that stay at 1 and an average that began at 0,
+# So `timestep_embedding` computes in float32, and the schedule's tables are float64. Second, whatever grows by small steps. The average $\bar w$ of weights $w$, from lesson 05, moves by $(1-d_n)(w - \bar w)$ in update $n$; $d$ is its decay. For weights that stay at 1 and an average that began at 0,
 #
 # $$\bar w_n = 1 - \prod_{k=1}^n d_k,\qquad d_k=\min\Big(d,\ \frac{1+k}{10+k}\Big). \tag{70}$$
 #
@@ -448,7 +448,7 @@ assert w == 1 and average.dtype == torch.float32
 # %% [markdown]
 # ## 7. Compiled, and how often
 #
-# `torch.compile` turns a network into a *graph* of operations that a compiler makes fast. It does so again when an assumption fails: another shape, another branch. A training that compiles all the time is slower than none. So count. A *backend* gets each new graph; ours runs it as it is and counts, so no compiler is needed (and nothing gets faster).
+# `torch.compile` turns a network into a *graph* of operations that a compiler makes fast. It does so again when an assumption fails: another shape, another branch. A training that compiles all the time is slower than one that never does. So count. A *backend* gets each new graph; ours runs it as it is and counts, so no compiler is needed.
 
 # %%
 import logging
@@ -466,7 +466,7 @@ def counting(graph, inputs):
 
 
 # %% [markdown]
-# Four ways to call one network. The third asks Python about a *number* inside a tensor, which a graph cannot know.
+# Four ways to call one network. The third asks Python about a *number* inside a tensor, which a graph cannot know: there it breaks.
 
 # %%
 small = nets.MLP(width=32)
@@ -496,18 +496,19 @@ for name, (function, arguments) in calls.items():
     print(f"{name:26} {len(graphs)} graph{'s' * (len(graphs) > 1)}")
 
 # %% [markdown]
-# One graph in the steady state is the aim. `minibatches` leaves out a smaller last batch, and the package's networks take $t$ as a tensor. `fullgraph=True` turns a break into an error.
+# One graph in the steady state is the aim. `minibatches` leaves out a smaller last batch, and the package's networks take $t$ as a tensor. `fullgraph=True` turns a break, as at `.item()`, into an error.
 #
 # ## 8. On paper: ImageNet
 #
-# Take DiT-XL/2, which draws 256 × 256 pictures: 28 layers of width 1152 on 256 tokens, batches of 256, 7 million steps. A layer has about 18 · 1152² weights; 12 · 1152² of them see every token.
+# Take DiT-XL/2, which draws 256 × 256 pictures: 28 layers of width 1152 on 256 tokens (patches of latents, lesson 12), batches of 256, 7 million steps. A layer has about 18 · 1152² weights; 12 · 1152² of them see every token, the rest only time and label.
 
 # %%
 layers, width, tokens, batch_size, updates = 28, 1152, 256, 256, 7_000_000
 weights = layers * 18 * width**2
+# a weight: times and plus; attention: all pairs of tokens, twice
 forward = layers * (2 * 12 * width**2 * tokens + 4 * tokens**2 * width + 2 * 6 * width**2)
 training = 3 * forward  # the backward pass costs two more
-peak, reached, memory = 989e12, 0.4, 80e9  # of an H100's data sheet, but for the 0.4
+peak, reached, memory = 989e12, 0.4, 80e9  # an H100's data sheet, bfloat16; 0.4 is assumed
 per_image = training / (peak * reached)
 print(f"weights                       {weights / 1e6:.0f} million")
 print(f"operations of the whole run   {training * batch_size * updates:.2e}")
@@ -545,7 +546,7 @@ ax.set(xlabel="GPUs", ylabel="times as fast as one", xlim=(1.5, 400), ylim=(0.8,
 legend = ax.legend(loc="upper left")
 
 # %% [markdown]
-# **Predict** where 256 GPUs will stand: 256, 100, 10 or fewer times as fast? Then look for a setting in which they are worth their price.
+# **Predict** where 256 GPUs will stand: 256, 100, 10 or fewer times as fast? Then look for a setting where they pay.
 
 
 # %%
@@ -580,14 +581,14 @@ assert max(step_times(8, 256, 4)) == step_times(8, 256, 4)[0]
 assert step_times(256, 256, 4)[1] > 20 * step_times(256, 256, 4)[0]
 
 # %% [markdown]
-# On 8 GPUs the traffic hides behind the work. On 256, with one image each, the GPUs wait nearly all the time: they are 4 times as fast as one, so the run takes *longer* than on 8. Larger batches and two bytes a number bring them to half of 256. **This design breaks** in four places: at more ranks than rows; where traffic is longer than work (then: larger batches, fewer bytes, accumulation); where the state fills a GPU (then it must be cut up, too); and where one dead rank of thousands stops all. None of this section was run on a GPU; it is arithmetic.
+# On 8 GPUs the traffic hides behind the work. On 256, with one image each, the GPUs wait nearly all the time: they are 4 times as fast as one, so the run takes *longer* than on 8. Larger batches and two bytes a number bring them to about half of 256, counted in images. **This design breaks** in four places: at more ranks than rows; where traffic is longer than work (then: larger batches, fewer bytes, accumulation); where the state fills a GPU (then it must be cut up, too); and where one dead rank of thousands stops all. None of this section was run on a GPU; it is arithmetic.
 #
-# The course's own networks are trained on any number of processes by
+# Networks of the course can be trained on any number of processes by
 # `torchrun --standalone --nproc-per-node 2 scripts/train_parallel.py mnist`.
 #
 # ## 9. A ring of your own
 #
-# **Exercise 4. Write it** (15 minutes). `my_ring_step(parts, k)` plays round $k$ of an all-reduce. `parts` is $(W, W, n)$: `parts[r, c]` is what rank $r$ has of part $c$. In round $k$ every rank $r$ sends its part $c = (r-k) \bmod W$ to rank $(r+1) \bmod W$, all at the same time. In the rounds $k < W-1$ the receiver *adds* it to its own part $c$; in those from $W-1$ on it *replaces* its own. Return the new `parts`; leave the old as they are.
+# **Exercise 4. Write it** (15 minutes). `my_ring_step(parts, k)` plays round $k$ of an all-reduce ($0\le k\le2W-3$). `parts` is $(W, W, n/W)$: `parts[r, c]` is what rank $r$ has of part $c$. In round $k$ every rank $r$ sends its part $c = (r-k) \bmod W$ to rank $(r+1) \bmod W$, all at the same time. In the rounds $k < W-1$ the receiver *adds* it to its own part $c$; in those from $W-1$ on it *replaces* its own. Return the new `parts`; leave the old as they are.
 
 
 # %%
@@ -610,7 +611,7 @@ def my_ring_step(parts, k):
 lab.check("15.4", my_ring_step)
 
 # %% [markdown]
-# Each of six ranks starts with ones, so a cell shows how many ranks have been added up in it. After five rounds each rank has one part that is whole; after ten it has all. On the left is what is due: rank $c+j$ is the $j$-th that part $c$ meets. On the right are your parts.
+# Each of six ranks starts with ones, so a cell shows how many ranks have been added up in it. After five rounds each rank has one part that is whole; after ten it has all. On the left is what is due: rank $c+j$ is the $j$-th that part $c$ meets.
 
 # %%
 ring = [torch.ones(6, 6, 1, dtype=torch.float64)]
@@ -629,7 +630,7 @@ for ax, name in zip(axes, ("due", "yours"), strict=True):
     ax.set(xlabel="part", ylabel="rank", title=name)
 
 # %% [markdown]
-# Each round moves six parts, one from each rank, all at the same time:
+# Each round moves six parts:
 
 
 # %%
