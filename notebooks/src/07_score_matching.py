@@ -28,7 +28,7 @@ rng = torch.Generator().manual_seed(0)
 # %% [markdown]
 # ## 1. The picture first
 #
-# Drag the slider. Blue points start anywhere. In each small step they follow the grey arrows, and the arrows lead them to the data, drawn as orange crosses. An arrow shows the **score** $\nabla \log p(x)$, the slope of the log density at the place $x$. (You met these arrows in lesson 05. In lesson 01 the word meant a slope by a *parameter*.) Its length says how fast that grows.
+# Drag the slider. Blue points start anywhere. In each small step they follow the grey arrows, which lead to the data (orange crosses). An arrow shows the **score** $\nabla \log p(x)$, the slope of the log density at the place $x$. Its length says how steep. Here $p$ is that of data with noise (0.3), so that arrows reach far. (You met scores in lesson 05. In lesson 01 the word meant a slope by a *parameter*.)
 
 
 # %%
@@ -84,7 +84,7 @@ lab.Explorer(fig, [data_points, arrows, trails, climbers], follow, controls, pla
 #
 # $$\nabla \log p(x) = \sum_k p(k \mid x)\, \frac{m_k - x}{v_k}. \tag{24}$$
 #
-# Each component pulls towards its mean, weighted by how likely it is. It follows from $\nabla \log p = \nabla p / p$: each bell of weight $\pi_k$ has the slope $\pi_k N_k\,(m_k - x)/v_k$, and $\pi_k N_k / p = p(k \mid x)$. Autograd agrees:
+# Each component pulls towards its mean, weighted by how likely it is. It follows from $\nabla \log p = \nabla p / p$. With weights $\pi_k$ and Gaussian densities $N_k$, $p = \sum_k \pi_k N_k$. Each $\pi_k N_k$ has the slope $\pi_k N_k\,(m_k - x)/v_k$, and $\pi_k N_k / p = p(k \mid x)$. Autograd agrees:
 
 # %%
 three = dc.mixture(torch.tensor([[-1.0, 0.0], [1.0, 0.5], [0.0, -1.0]]).double(), 0.3)
@@ -94,7 +94,7 @@ torch.testing.assert_close(three.score(x), slope, rtol=1e-9, atol=1e-12)
 print("formula (24) = the slope of the log density by autograd, at 500 places")
 
 # %% [markdown]
-# Why a slope, and not the density itself? A density must integrate to 1. Any positive function $f$ becomes one as $f / Z$, but the number $Z = \int f\,dx$ is out of reach in many dimensions. In $\nabla \log (f/Z) = \nabla \log f - \nabla \log Z$ the last term is 0, since $Z$ does not depend on $x$. A network may answer any field, even one that is no slope, and no $Z$ is needed.
+# Why a slope, and not the density itself? A density must integrate to 1. A positive function $f$ with a finite integral becomes one as $f / Z$, but $Z = \int f\,dx$ is out of reach in many dimensions. In $\nabla \log (f/Z) = \nabla \log f - \nabla \log Z$ the last term is 0, since $Z$ does not depend on $x$. A network may answer any field, even one that is no slope.
 #
 # ## 2. The loss we want, and the loss we can have
 #
@@ -136,7 +136,7 @@ def family(a, x):
 
 
 # %% [markdown]
-# Both losses, for 81 values of $a$:
+# Both losses for 81 values of $a$ (`exact_trace` returns $s$ and its trace):
 
 # %%
 rates = torch.linspace(0, 4, 81, dtype=torch.float64)
@@ -185,7 +185,7 @@ def choose(a):
 lab.Explorer(fig, [guess, *marks], choose, {"a": lab.slider("a", 0.0, 4.0, 1.0, 0.05)})
 
 # %% [markdown]
-# One curve is the other, moved down. So both are lowest at the same $a$, which is 2: by (24) the true score is $2\tanh(2x) - x$. The size of an implicit loss alone says nothing, as its lowest value differs for each data set; a difference between two models does.
+# One curve is the other, moved down. So both are lowest at the same $a$, which is 2: by (24) the true score is $2\tanh(2x) - x$. The size of an implicit loss alone says nothing, as its lowest value differs for each data set. Compare models on the same data.
 #
 # From scratch it is a few lines, with one backward pass for each coordinate:
 
@@ -238,12 +238,12 @@ for name, probe in {"gaussian": dc.standard_normal, "rademacher": dc.rademacher}
 print(f"the trace: {J.trace():.4f}")
 
 # %% [markdown]
-# Write $S = \tfrac12(J + J^{\mathsf T})$, and $|S|^2$ for the sum of its squared entries. Then the variances are $2|S|^2$ for normal numbers and $2\,(|S|^2 - \sum_i S_{ii}^2)$ for signs: those do not feel the diagonal at all. So one probe is cheap, and rough: one pass is a price, not a quality.
+# Write $S = \tfrac12(J + J^{\mathsf T})$, and $|S|^2$ for the sum of its squared entries. Then the variances are $2|S|^2$ for normal numbers and $2\,(|S|^2 - \sum_i S_{ii}^2)$ for signs: those do not feel the diagonal, and are exact for a diagonal $J$. One pass is a price, not a quality.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: what an equally good trace costs
 #
-# Averaging $n$ probes divides the variance by $n$. The curves count backward passes until the standard error is what the second control says. `coupling` is the size of the entries off the diagonal.
+# Averaging $n$ probes divides the variance by $n$. The curves count backward passes until the standard error is what the second control says. The entries off the diagonal have the size `coupling` divided by $\sqrt d$.
 
 # %%
 dims = [2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 784]
@@ -267,7 +267,7 @@ def both(d, coupling):
 
 
 # %% [markdown]
-# How good must it be? Either of two answers makes sense, and they lead to opposite curves:
+# How good must it be? Either of two answers makes sense, and they lead to different curves:
 
 # %%
 wanted = {"a tenth of the trace": lambda d: 0.3 * d, "1, whatever d is": lambda d: 1.0}
@@ -292,7 +292,7 @@ controls = {
 lab.Explorer(fig, lines, cost, controls)
 
 # %% [markdown]
-# Signs are never worse, and with coupling 0 one pass is exact. If the trace may be off by a tenth of itself, the number of passes falls, for large $d$, to one. If the error must stay at 1, it grows about as $d$ does, and at $d = 784$ with coupling 1 even signs need more passes than the exact trace.
+# Signs are never worse, and with coupling 0 one pass with signs is exact. If the trace may be off by a tenth of itself, the number of passes falls, for large $d$, to one. If the error must stay at 1, it grows about as $d$ does (for signs: if the coupling is not 0), and at $d = 784$ with coupling 1 even signs need more passes than the exact trace.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: where the two variances come from
@@ -315,7 +315,7 @@ print(f"probes of length 1: mean {shrunk.mean():.4f}, a tenth of the trace {J.tr
 #
 # $$\nabla_x \log q(x \mid x_0) = -\frac{x - x_0}{\sigma^2} = -\frac{\epsilon}{\sigma}.$$
 #
-# Each grey dot below is one such pair: a place $x$, and the target $-\epsilon/\sigma$. A single target is nearly worthless. Their mean at each place (green squares) is not: it lies on the score of the noisy data, $p_\sigma$ (blue). Drag $\sigma$, and watch how far blue is from black, the score of the clean data, and how far the dots scatter.
+# Each grey dot below is one such pair: a place $x$, and the target $-\epsilon/\sigma$. A single target is nearly worthless. Their mean at each place (green squares) is not: up to chance it lies on the score of the noisy data, $p_\sigma$ (blue). Drag $\sigma$, and watch how far blue is from black, the score of the clean data, and how far the dots scatter.
 
 # %%
 clean = two.sample(40_000, generator=rng)[:, 0]
@@ -331,7 +331,7 @@ ax.set(xlabel="x", ylabel="target, score", ylim=(-9, 9), xlim=(-5, 5))
 legend = ax.legend(loc="upper right")
 
 # %% [markdown]
-# 1 500 of 40 000 pairs are drawn; the squares are means over all.
+# 1 500 of 40 000 pairs are drawn; squares are means over all.
 
 
 # %%
@@ -358,7 +358,7 @@ lab.Explorer(
 )
 
 # %% [markdown]
-# That the mean is the score takes one line: $\nabla p_\sigma(x) = \int \nabla q(x \mid x_0)\,p(x_0)\,dx_0 = \int q(x \mid x_0)\,p(x_0)\,\nabla \log q(x \mid x_0)\,dx_0$; divide by $p_\sigma(x)$, and the right side is $\mathbb E[-\epsilon/\sigma \mid x]$. And by lesson 05 the least mean squared error finds the mean. Multiply both squares out: the cross term $\mathbb E[s \cdot \epsilon/\sigma]$ is $-\mathbb E[s \cdot \nabla\log p_\sigma]$ by that line, and what else differs does not know $s$: $\mathbb E|\epsilon/\sigma|^2 = d/\sigma^2$ and $\mathbb E|\nabla\log p_\sigma|^2$. This is **denoising score matching**, for $d$ coordinates:
+# That the mean is the score takes one line: $\nabla p_\sigma(x) = \int \nabla q(x \mid x_0)\,p(x_0)\,dx_0 = \int q(x \mid x_0)\,p(x_0)\,\nabla \log q(x \mid x_0)\,dx_0$; divide by $p_\sigma(x)$, and the right side is $\mathbb E[-\epsilon/\sigma \mid x]$. And by lesson 05 the least mean squared error finds the mean. Multiply out: the cross term $\mathbb E[s \cdot \epsilon/\sigma]$ is $-\mathbb E[s \cdot \nabla\log p_\sigma]$ by that line, and what else differs does not contain $s$: $\mathbb E|\epsilon/\sigma|^2 = d/\sigma^2$ and $\mathbb E|\nabla\log p_\sigma|^2$. This is **denoising score matching**, for $d$ coordinates:
 #
 # $$\tfrac12\,\mathbb E\Big|s(x) + \frac{\epsilon}{\sigma}\Big|^2 = \tfrac12\,\mathbb E\big|s - \nabla \log p_\sigma\big|^2 + \frac{d}{2\sigma^2} - \tfrac12\,\mathbb E\big|\nabla\log p_\sigma\big|^2. \tag{27}$$
 #
@@ -386,7 +386,7 @@ for level in (0.1, 0.3, 1.0):
 # %% [markdown]
 # For a small $\sigma$ the loss is nearly all constant, which no network can lower. A flat loss curve is no sign that nothing is learned.
 #
-# What is the best $\sigma$? Take the simplest data, N(0, 1), with the score $-x$, and the model $s(x) = -\theta x$. The right answer is $\theta = 1$. Each green dot below is one fit of $\theta$ by denoising with 500 pairs $(x_0, \epsilon)$. There are 200 fits. Drag $\sigma$ to 0.05, then to 1.
+# What is the best $\sigma$? Take the simplest data, N(0, 1), with the score $-x$, and the model $s(x) = -\theta x$. The right answer is $\theta = 1$. Each of 200 green dots is a fit of $\theta$ by denoising with 500 pairs $(x_0, \epsilon)$. Drag $\sigma$ to 0.05, then to 1.
 
 # %%
 x0, eps = torch.randn(2, 200, 500, generator=rng, dtype=torch.float64)
@@ -432,11 +432,11 @@ slider = lab.slider("noise level", 0.05, 1.0, 0.2, 0.05)
 lab.Explorer(fig, [fit_dots, now], trade, {"noise_level": slider})
 
 # %% [markdown]
-# A small $\sigma$ gives fits that are right only on average. A large $\sigma$ gives fits that agree, on the wrong answer. Right: the *bias* is how far the best $\theta$ is from 1, the *noise* is the standard deviation of one pair's gradient. For data with a smooth density the two slopes are the same, with other constants (data that end at a wall: section 7):
+# A small $\sigma$ gives fits that are right only on average. A large $\sigma$ gives fits that agree, on the wrong answer. In the right picture, the *bias* is how far the best $\theta$ is from 1, the *noise* is the standard deviation of one pair's gradient, here $1/\sigma$. For smooth densities (no walls) the two slopes are the same, with other constants:
 #
 # $$\sqrt{\mathbb E\,|\nabla\log p_\sigma - \nabla \log p|^2} \propto \sigma^2, \qquad \text{std of the gradient} \propto \frac1\sigma \qquad (\sigma \to 0). \tag{29}$$
 #
-# Then ten times less $\sigma$ makes the bias a hundred times smaller, and asks for a hundred times as many examples. The next cell fits both slopes over noise levels up to 0.3. The implicit loss has no $\sigma$; it pays with a trace, and its own gradient scatters, too: denoising's scatters more where $1/\sigma$ is above the last number.
+# Then ten times less $\sigma$ makes the bias a hundred times smaller, and needs a hundred times the examples for equal scatter. The next cell fits both slopes up to $\sigma = 0.3$. The implicit loss has no $\sigma$, but its gradient scatters, too, by the last number printed: less than denoising's where $1/\sigma$ is larger.
 
 # %%
 few = levels[levels < 0.31]
@@ -473,7 +473,7 @@ for a in (0.5, 1.5, 3.0):
 #
 # $$\nabla \log q(x_t) \approx -\frac{\hat\epsilon(x_t, t)}{\sqrt{1-\bar\alpha_t}}, \qquad L_{\text{simple}} = \frac2d\; \mathbb E_t\Big[\sigma_t^2 \cdot \tfrac12\,\mathbb E\big|s + \epsilon/\sigma_t\big|^2\Big], \tag{28}$$
 #
-# where $s(x) = -\hat\epsilon(\sqrt{\bar\alpha_t}\,x, t)/\sigma_t$ is then a guess of the score of the noisy data at level $\sigma_t$. The **weight** $\sigma_t^2$ gives each level the same say (Deeper), and $t$ is uniform over $1, \dots, T$. A network that guesses noise is not a score: the sign and the size differ. `score_from_eps` and `score_model_from_eps` turn one into the other. First, the perfect guess of the noise against autograd:
+# where $s(x) = -\hat\epsilon(\sqrt{\bar\alpha_t}\,x, t)/\sigma_t$ guesses the noisy data's score at $x = x_t/\sqrt{\bar\alpha_t}$, with noise level $\sigma_t$. The **weight** $\sigma_t^2$ gives each level the same say (Deeper), and $t$ is uniform over $1, \dots, T$. A network that guesses noise is not a score: the sign and the size differ. `score_from_eps` and `score_model_from_eps` turn one into the other. First, the perfect guess of the noise against autograd:
 
 # %%
 schedule = dc.vp_schedule(200)
@@ -524,7 +524,7 @@ print(
 )
 
 # %% [markdown]
-# Why the weight $\sigma^2$? A network that answers 0 has the denoising loss $d/(2\sigma^2)$ at noise level $\sigma$. With the weight $\sigma^2$ that is $d/2$ at every level: each has the same say. With other weights one end takes most. The next cell prints what share of the loss of such a network lies in the smallest and in the largest of ten levels from 1 to 0.01.
+# Why the weight $\sigma^2$? A network that answers 0 has the denoising loss $d/(2\sigma^2)$ at noise level $\sigma$. With the weight $\sigma^2$ that is $d/2$ at every level: each has the same say. With other weights one end takes the largest share. The next cell prints what share of the loss of such a network lies in the smallest and in the largest of ten levels from 1 to 0.01.
 
 # %%
 ten = torch.logspace(0, -2, 10, dtype=torch.float64)
@@ -536,7 +536,7 @@ for power in (0, 1, 2, 4):
 # %% [markdown]
 # ## 6. Three losses, one network
 #
-# Now the same small network learns the moons with each loss. It is told the level $k$, one of four. Its answer is a guess of the noise; divided by $-\sigma$ it is a score. The input is divided to variance near 1, as $x_t$ was in lesson 05. All three losses see points with fresh noise added, so all three have the same best answer, $\nabla\log p_\sigma$, and all get the weight $\sigma^2$.
+# Now the same small network learns the moons with each loss. It is told $k$, the number of the noise level, 1 to 4. Its answer is a guess of the noise; divided by $-\sigma$ it is a score. The input is divided to variance near 1, as $x_t$ was in lesson 05. All losses see points with fresh noise, so all have the same best answer, $\nabla\log p_\sigma$, and all get the weight $\sigma^2$.
 
 
 # %%
@@ -593,7 +593,7 @@ for name, loss in methods.items():
     nets[name] = ema.model
 
 # %% [markdown]
-# The moons are a mixture, so the exact score of the noisy moons is known at every level. The error is the mean squared distance from it, as a share of the mean square of the exact score itself: 1 is what the answer 0 would get.
+# The moons are a mixture, so their exact score is known at every level. The error is the mean squared distance from it, as a share of that score's mean square: the answer 0 would get 1.
 
 # %%
 centres, std = toys.toy_centres("moons")
@@ -629,7 +629,7 @@ for name, values in errors.items():
     )
 
 # %% [markdown]
-# The answer to the question: at the smallest level implicit matching is best, and none is good. Denoising is worse, for its targets are nearly pure noise. At the largest level they scatter least, and it wins.
+# At the smallest level implicit matching is best, and none is good. Denoising is worse, for its targets are nearly pure noise. At the largest level they scatter least, and it wins.
 
 # %%
 for where, i, bound in (("smallest", 0, {"above": 1}), ("largest", 3, {"below": 1})):
@@ -641,7 +641,7 @@ for where, i, bound in (("smallest", 0, {"above": 1}), ("largest", 3, {"below": 
     )
 
 # %% [markdown]
-# Why is denoising the one in use, then? It needs no trace, so a step costs the same in any number of dimensions, and any network will do. And at nearly all steps of lesson 05 the noise level is above 0.3, where it does well.
+# Why is denoising the one in use, then? It needs no trace: one backward pass is enough in any number of dimensions, and any network will do. And at nine of ten steps of lesson 05 the noise level is above 0.3, where it does well.
 #
 # ## 7. What breaks
 #
@@ -674,7 +674,7 @@ lab.show(
 )
 
 # %% [markdown]
-# It rewards the mistake. At the walls $s\,p$ is not 0, so the bracket $[s\,p]$ of section 2 stays: implicit = explicit + what stands in the last column (the constant is 0 here). The loss has no lowest value; a network would build cliffs at the walls. No error is raised. Denoising has a lowest value here, for noisy data have no walls. But it learns the score of the noisy data. Near $\pm1$ that is steep.
+# It rewards the mistake. At the walls $s\,p$ is not 0, so the bracket $[s\,p]$ of section 2 stays: implicit = explicit + what stands in the last column (the constant is 0 here). The loss has no lowest value; a network would build cliffs at the walls. No error is raised. Sliced matching has the same mean, and fails, too. Denoising does not: a mean of squares is never below 0, and noisy data have no walls. But it learns the noisy data's score, large near $\pm1$.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: a kink in the network
@@ -751,7 +751,7 @@ def trace_estimate(model, x, v):
 lab.check("07.2", trace_estimate)
 
 # %% [markdown]
-# **Exercise 3. Predict the number.** The data are N(0, 1), and $\sigma = \tfrac12$. What is the lowest value that the denoising loss $\tfrac12\mathbb E|s + \epsilon/\sigma|^2$ can have? Give at least four digits.
+# **Exercise 3. Predict the number.** The data are N(0, 1), and $\sigma = \tfrac12$. What is the lowest value that the denoising loss $\tfrac12\mathbb E|s + \epsilon/\sigma|^2$ can have? Four digits are enough.
 
 # %%
 # STARTER
@@ -784,7 +784,7 @@ def my_loss(net, x0, eps, noise_level):
 lab.check("07.4", my_loss)
 
 # %% [markdown]
-# Then your data and your network. Put the points where you like: your initials, a face. Try other layers, ReLU for SiLU, another noise level. The cells below train, and draw your score beside the exact one.
+# Then your data and network. Put the points where you like: your initials, a face. Try other layers, ReLU, another noise level. The cells below train, and draw your score beside the exact one.
 
 # %%
 my_points = [(-2.0, 1.0), (-1.5, -0.2), (-1.0, -1.2), (-0.5, -0.2), (0.0, 0.6)]
@@ -845,7 +845,7 @@ if written:
 # 2. Implicit matching trades the unknown score for a trace, where $s\,p$ vanishes at the edge.
 # 3. Sliced matching estimates the trace with one random probe; equal quality may need many.
 # 4. Denoising needs no trace: the mean of $-\epsilon/\sigma$ is the score of the noisy data. Less noise means less bias and a noisier gradient.
-# 5. Noise prediction is denoising matching with the weight $\sigma^2$: $s = -\hat\epsilon/\sigma$.
+# 5. Noise prediction is denoising matching with the weight $\sigma^2$: $s = -\hat\epsilon/\sigma$ at $x_0 + \sigma\epsilon$.
 #
 # | equation | function |
 # |---|---|
