@@ -84,13 +84,13 @@ def explore(steps, noise_level, step_size):
 lab.Explorer(fig, [fresh, arrows, walkers], explore, controls, play="steps")
 
 # %% [markdown]
-# The blue points do not stop. They keep moving, and as a crowd they look like the orange ones, if the steps are small and there are enough of them. (Steps above four times the variance of a hill throw the points out: section 4 shows why.) That is what we want to understand.
+# The blue points do not stop. They keep moving, and as a crowd they look like the orange ones, if the steps are small and there are enough of them. (These moons are 60 small round hills. Steps well above four times the variance of a hill throw the points out: section 4 shows why.) That is what we want to understand.
 #
 # ## 2. Noise that adds up
 #
 # Divide one unit of time into $n$ steps, and add an independent normal number in each. How large must each one be, so that the spread of the sum does not depend on $n$? Variances add. So each must have the variance $1/n$, and the standard deviation $\sqrt{1/n}$: **the root of the time step**.
 #
-# Let $n$ grow, and the path tends to a **Wiener process** $W$. It starts at 0; what it adds between the times $s$ and $t$ is $N(0, |t-s|)$; and what it adds in one span does not depend on what it adds in another. (Here $t$ is a time, any number. In the lessons before it was the number of a step.) Drag $n$. Then take the wrong standard deviation.
+# Let $n$ grow, and the path tends to a **Wiener process** $W$. It starts at 0; what it adds between the times $s$ and $t$ is $N(0, |t-s|)$; and what it adds in one span does not depend on what it adds in another. (Here $t$ is a time, any number. In the lessons before it was the number of a step.) Choose $n$. Then take the wrong standard deviation.
 
 # %%
 finest = dc.wiener_increments(
@@ -165,7 +165,7 @@ for row, wanted in zip(
 #
 # $$dx = f(x, t)\,dt + g(x, t)\,dW \qquad\text{is followed by}\qquad x + f\,\Delta t + g\,\Delta W. \tag{31}$$
 #
-# The step on the right is **Euler–Maruyama**. It takes $f$ and $g$ at the start of the step.
+# The step on the right, over a time $\Delta t$, is **Euler–Maruyama**. It takes $f$ and $g$ at the start of the step.
 
 
 # %%
@@ -270,7 +270,7 @@ lab.show_source(dc.euler_maruyama)
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: the order of an average
 #
-# Often one path does not matter, only averages do. The **weak order** measures the error of $\mathbb E[x]$, and it is 1 for both kinds of noise. For $dx = -\tfrac12 x\,dt + x\,dW$ the average of Euler–Maruyama is known by hand: each step multiplies it by $1 - 1/(2n)$, for the noise has mean 0. The truth is $e^{-1/2}$. Simulation agrees, within an interval of 95 in 100:
+# Often one path does not matter, only averages do. The **weak order** measures the error of averages, such as $\mathbb E[x]$, and it is 1 for both kinds of noise. For $dx = -\tfrac12 x\,dt + x\,dW$ the average of Euler–Maruyama is known by hand: each step multiplies it by $1 - 1/(2n)$, for the noise has mean 0. The truth is $e^{-1/2}$. Simulation agrees, within an interval of 95 in 100:
 
 # %%
 equation, x = equations["multiplicative"], torch.ones(100_000, dtype=torch.float64)
@@ -290,9 +290,9 @@ for n in (4, 8, 16):
 # %% [markdown]
 # ## 4. Langevin dynamics
 #
-# Take the score as drift: $dx = \tfrac12 \nabla\log p(x)\,dt + dW$. This SDE **keeps** $p$: points that are spread as $p$ stay so, though each one moves. Here is why, in one dimension. A density changes because the drift carries it along, and because noise spreads it. The **Fokker–Planck equation** says so: $\partial_t\,\rho = -(f\rho)' + \tfrac12 (g^2\rho)''$. Put in $f = \tfrac12(\log p)'$, $g = 1$ and $\rho = p$. As $p\,(\log p)' = p'$, the right side is $-\tfrac12 p'' + \tfrac12 p'' = 0$.
+# Take the score as drift: $dx = \tfrac12 \nabla\log p(x)\,dt + dW$. This SDE **keeps** $p$: points that are spread as $p$ stay so, though each one moves. Here is why, in one dimension. The density $q$ of moving points changes because the drift carries it along, and because noise spreads it. The **Fokker–Planck equation** says so: $\partial_t\,q = -(fq)' + \tfrac12 (g^2q)''$. Put in $f = \tfrac12(\log p)'$, $g = 1$ and $q = p$. As $p\,(\log p)' = p'$, the right side is $-\tfrac12 p'' + \tfrac12 p'' = 0$.
 #
-# Nobody can follow an SDE exactly. One step of Euler–Maruyama with $\Delta t = \delta$ is
+# Few SDEs can be followed exactly. One step of Euler–Maruyama with $\Delta t = \delta$ is
 #
 # $$x + \frac{\delta}{2}\,\nabla\log p(x) + \sqrt{\delta}\;\epsilon, \qquad \epsilon \sim N(0, I). \tag{32}$$
 #
@@ -352,7 +352,7 @@ print("from scratch and by the package: the same states")
 #
 # How long does a chain remember its start? Each step leaves the factor $1 - \delta/2$ of the state, so $n$ steps leave $(1 - \delta/2)^n$: with $\delta = 0.1$ it takes 90 steps to come down to 1 %. On a hill of variance $v$, put $\delta/v$ for $\delta$.
 #
-# Beware of the letters. Papers write the same step in other forms. With 0.1 for *their* letter on $N(0, 1)$:
+# Beware of the letters. Papers write the same step in other forms. With 0.1 for *their* letter, here $a$, on $N(0, 1)$:
 
 # %%
 forms = {
@@ -456,7 +456,7 @@ lab.show(fig, "What is kept: by the SDE the two hills, by the chain wider hills.
 #
 # ## 5. What a score cannot see
 #
-# Two hills, far apart: 80 % of the data on one, 20 % on the other. And a second density with the shares exchanged. Drag the hills apart and compare their scores. The sentence below the picture says how far apart the two scores are where the data lie, and how far the two densities (the KL divergence of lesson 04).
+# Two hills, far apart: 80 % of the data on one, 20 % on the other. And a second density with the shares exchanged. Drag the hills apart and compare their scores. The sentence below the picture says how far apart the two scores are where the data lie, and how far the two densities (the KL divergence of lesson 02).
 
 # %%
 line = torch.linspace(-16, 16, 1601, dtype=torch.float64)[:, None]
@@ -499,7 +499,7 @@ controls = {"distance": lab.slider("distance", 1.0, 14.0, 10.0, 1.0)}
 lab.Explorer(fig, [line for pair in pairs for line in pair], part, controls)
 
 # %% [markdown]
-# From a distance of 8 on, the scores differ only in the gap, and there are no data there. On each hill the *slope* of the log density is the same, whatever the share of the hill. So no loss of lesson 07 can learn the shares from data, and no chain that follows the score in small steps can find them: it would have to cross the gap.
+# From a distance of 8 on, the scores differ only in the gap, and hardly any data lie there. On each hill the *slope* of the log density is the same, whatever the share of the hill. So the losses of lesson 07 hardly notice the shares. And a chain that follows the score in small steps must cross the gap to find them, which it hardly ever does.
 #
 # For the rest of the lesson the data are points in the plane: 80 % around (5, 5), 20 % around (−5, −5).
 
@@ -525,7 +525,7 @@ print(f"{crossed.sum()} of 1 000 points have changed sides")
 #
 # Add noise to the data, as in lesson 07. At a noise level $\sigma$ the hills have variance $1 + \sigma^2$. Two hills of this width are one when their distance is at most twice the standard deviation, whatever their shares. Then there is no gap, the score sees the shares, and the points go where the shares send them. So start there, and lower the noise slowly: as the hill splits in two, each part keeps its share.
 #
-# Take **noise levels** $\sigma_1 > \sigma_2 > \dots > \sigma_L$, each the same fraction of the one before (a *geometric* sequence). At each level take $K$ Langevin steps, with the score of the data *at that level*, and start where the level before ended. A smaller level has finer hills, so its steps must be smaller: the same share $r$ of $\sigma_l^2$ everywhere. At the end there is noise $\sigma_L$ left. One last step takes it away: the best guess of $x_0$, with $\hat\epsilon = -\sigma_L s$. This is **annealed Langevin dynamics**:
+# Take **noise levels** $\sigma_1 > \sigma_2 > \dots > \sigma_L$, each the same fraction of the one before (a *geometric* sequence). At each level take $K$ Langevin steps, with the score of the data *at that level*, and start where the level before ended. A smaller level has finer hills, so its steps must be smaller: the same share $r$ of $\sigma_l^2$ everywhere. At the end there is noise $\sigma_L$ left. One last step takes it away: the best guess of $x_0$, with $\hat\epsilon = -\sigma_L s$, where $s(x, \sigma)$ is the score at level $\sigma$. This is **annealed Langevin dynamics**:
 #
 # $$\delta_l = r\,\sigma_l^2, \qquad \text{noise left at level } l\!:\ \frac{\sigma_l^2}{1 - r/4}, \qquad \text{at last}\quad \hat x_0 = x + \sigma_L^2\, s(x, \sigma_L). \tag{34}$$
 #
@@ -554,7 +554,7 @@ def noisy_score(x, level):
 
 
 # %% [markdown]
-# The package reads the levels as a schedule: $x_0 + \sigma\epsilon$ is $x_t/\sqrt{\bar\alpha_t}$ with $\bar\alpha_t = 1/(1+\sigma^2)$. Row $t$ of the schedule holds $\sigma_{L+1-t}$: row 1 the *smallest* level, as row 1 has always been the least noise. Any `eps_model` will do.
+# The package reads the levels as a schedule, and from here on $t$ is a row again: $x_0 + \sigma\epsilon$ is $x_t/\sqrt{\bar\alpha_t}$ with $\bar\alpha_t = 1/(1+\sigma^2)$. Row $t$ of the schedule holds $\sigma_{L+1-t}$: row 1 the *smallest* level, as row 1 has always been the least noise. Any `eps_model` will do.
 
 # %%
 noise_levels = dc.geometric_levels(15, 0.1, 10)
@@ -647,7 +647,7 @@ lab.claim("first level 2: distance of the share from 0.8", off[2.0], above=0.1)
 lab.claim("first level 1: distance of the share from 0.8", off[1.0], above=0.15)
 
 # %% [markdown]
-# NCSN's rule is: $\sigma_1$ as large as the largest distance in the data. That is on the safe side. The chain gets the share as well from 4, where the gap is there and still shallow enough to cross. At 2 it fails.
+# A later rule of NCSN's authors (2020) is: $\sigma_1$ as large as the largest distance in the data. That is on the safe side. The chain gets the share as well from 4, where the gap is there and still shallow enough to cross. At 2 it fails.
 #
 # Look at the curve on the right: it follows the share of the noisy data during the first levels, and then it is flat. **The shares freeze at the level where the hills part.** After that nobody crosses, as in section 5; what is wrong then stays wrong. That is why the result is near and not exact: the curve stays a little below the marks, and it is flat before it has caught up. (With other seeds it ends below 0.8, too.) So the first levels must not be hurried.
 #
@@ -670,7 +670,7 @@ lab.show_source(dc.langevin_corrector, dc.annealed_langevin_step)
 #
 # $$\sigma_l^2 \cdot \tfrac12\,\mathbb E\Big|s(x_0 + \sigma_l\epsilon,\, \sigma_l) + \frac{\epsilon}{\sigma_l}\Big|^2 = \tfrac12\,\mathbb E\big|\epsilon - \hat\epsilon\big|^2, \qquad \hat\epsilon = -\sigma_l\,s. \tag{33}$$
 #
-# Why this weight? A network that answers 0 has the loss $\tfrac12\mathbb E|\epsilon|^2 = d/2$ then, at every level, and no level drowns the others. Here are three weights side by side:
+# Why this weight? A network that answers 0 has the loss $\tfrac12\mathbb E|\epsilon|^2 = d/2$ for $d$ coordinates, at every level, and no level drowns the others. Here are three weights side by side:
 
 # %%
 x0 = modes.sample(4000, generator=rng.manual_seed(12))
@@ -743,7 +743,7 @@ lab.claim(
 # %% [markdown]
 # ## 8. Digits
 #
-# Lesson 07 showed that a network which guesses noise *is* a score network. So the shipped digit network can be read as an NCSN, though nobody trained it as one: $s(x, \sigma_t) = -\hat\epsilon(\sqrt{\bar\alpha_t}\,x, t)/\sigma_t$. `nearest_taus` finds the rows whose levels are nearest to ours. It is not told which digit to draw.
+# Lesson 07 showed that a network which guesses noise *is* a score network. So the shipped digit network can be read as an NCSN, though nobody trained it as one: $s(x, \sigma_t) = -\hat\epsilon(\sqrt{\bar\alpha_t}\,x, t)/\sigma_t$. `nearest_taus` finds the rows whose levels are nearest to ours. The network is not told which digit to draw.
 #
 # We run it twice. First with 20 levels, 10 steps each and $r = 0.5$. Then in haste: 10 levels, 5 steps, $r = 0.2$. Beside them stands the sampler of lesson 06, and pure noise as a control. All are cut off at −1 and 1, as pictures are.
 
@@ -813,9 +813,9 @@ for ax, (title, values) in zip(
 lab.show(fig, "Four readings of each set; only the first takes noise for digits.")
 
 # %% [markdown]
-# Read the first panel alone, and noise wins: no set is read with more confidence. The chain in haste fares as well, and its pictures show nothing; the annealed digits come last. The judge learned from digits only, and has no word for what is none. The other three panels expose both: all are read as one digit, the pixels spread far more than those of real digits, and the Fréchet distance is many times that of real digits (compare it with the bar of "real" only, which has as many pictures). **No single number is a judge.**
+# Read the first panel alone, and noise wins: no set is read with more confidence. The chain in haste fares as well, and its pictures show nothing; the annealed digits come last. The judge learned from digits only, and has no word for what is none. The other three panels expose both: all are read as one digit, the pixels spread more than those of real digits, and the Fréchet distance is many times that of real digits (compare it with the bar of "real" only, which has as many pictures). **No single number is a judge.**
 #
-# Annealed Langevin did draw digits, with a network that was never trained for it. It asks the network several times as often as the sampler of lesson 06, and these few pictures show no gain for it. The claims read three panels together:
+# Annealed Langevin did draw digits, with a network that was never trained for it. It asks the network several times as often as the sampler of lesson 06, and these few pictures show no gain for it. The claims use all four panels:
 
 # %%
 good, control, mnist = verdicts["annealed"], verdicts["noise"], {"digits": test}
@@ -1003,6 +1003,6 @@ if written:
 # | (33) NCSN's loss | `ncsn_loss`, `eps_model_from_ncsn` |
 # | (34) annealed Langevin | `geometric_levels`, `annealed_langevin_step` |
 #
-# **References.** Kloeden and Platen, *Numerical Solution of Stochastic Differential Equations* (1992). Roberts and Tweedie, *Exponential Convergence of Langevin Distributions and Their Discrete Approximations* (1996). Song and Ermon, *Generative Modeling by Estimating Gradients of the Data Distribution* (2019). Jolicoeur-Martineau et al., *Adversarial Score Matching and Improved Sampling for Image Generation* (2021).
+# **References.** Kloeden and Platen, *Numerical Solution of Stochastic Differential Equations* (1992). Roberts and Tweedie, *Exponential Convergence of Langevin Distributions and Their Discrete Approximations* (1996). Song and Ermon, *Generative Modeling by Estimating Gradients of the Data Distribution* (2019), and *Improved Techniques for Training Score-Based Generative Models* (2020). Jolicoeur-Martineau et al., *Adversarial Score Matching and Improved Sampling for Image Generation* (2021).
 #
 # **Next**: [09 · How few calls of the network are enough?](09_sde_ode_samplers.ipynb)
