@@ -31,7 +31,7 @@ rng = torch.Generator().manual_seed(0)
 
 # %%
 line_data = dc.mixture(torch.tensor([[-1.2], [1.0]]).double(), 0.04, torch.tensor([0.35, 0.65]))
-vp = dc.vp_sde()
+vp = dc.vp_sde(beta_min=0.1, beta_max=20.0)
 score = dc.mixture_score(vp, line_data)
 back, flow = dc.reverse_sde(vp, score), dc.probability_flow(vp, score)
 times = torch.linspace(1, 0, 401, dtype=torch.float64)
@@ -46,7 +46,7 @@ shade = torch.stack(
 )
 
 # %% [markdown]
-# Left: an SDE. Right: an ODE. Both begin at the same 14 points, evenly spaced, not drawn. Move the time, or play it.
+# Left: an SDE. Right: an ODE. Both begin at the same 14 points, evenly spaced. Move the time, or play it.
 
 # %%
 fig, axes = lab.figure(2, width=8.5, height=3.1, sharey=True)
@@ -83,12 +83,12 @@ lab.Explorer(fig, ways, go_back, controls)
 #
 # $$dx = -\tfrac12\beta(t)\,x\,dt + \sqrt{\beta(t)}\,dW.$$
 #
-# Up to section 5, $t$ is a time in $[0, 1]$, and $q_t$ is the density at that time. What each point keeps of the data is known: $x = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon$ with $\bar\alpha = e^{-\int_0^t \beta}$. So for our mixture $q_t$ and its score $\nabla\log q_t$ are exact. (It is called *VP*, "variance preserving": data of variance 1 keep it.)
+# Up to section 5, $t$ is a time in $[0, 1]$, and $q_t$ is the density at that time. Here $\beta(t)$ rises evenly from 0.1 to 20. What each point keeps of the data is known: $x = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon$ with $\bar\alpha = e^{-\int_0^t \beta}$. So for our mixture $q_t$ and its score $\nabla\log q_t$ are exact. (It is called *VP*, "variance preserving": data of variance 1 keep it.)
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: the limits of DDPM and of NCSN
 #
-# With $T$ steps of $\beta(t/T)/T$ the chain keeps the share $\prod(1-\beta(t/T)/T)$ of the variance; the SDE keeps $e^{-\int\beta}$. NCSN's levels (lesson 08) rise from $\sigma_{\min}$ to $\sigma_{\max}$ when noise is added. From one to the next the variance grows by the difference of their squares, so together by $\sigma_{\max}^2 - \sigma_{\min}^2$, exactly, for every $T$. Their SDE has $g = \sqrt{d\sigma^2/dt}$, and Euler's steps of it add $g(t/T)^2/T$ each. That is right in the limit only:
+# With $T$ steps of $\beta(t/T)/T$ the chain keeps the share $\prod(1-\beta(t/T)/T)$ of the data's variance; the SDE keeps $e^{-\int\beta}$. NCSN's levels (lesson 08) rise from $\sigma_{\min}$ to $\sigma_{\max}$ when noise is added. From one to the next the variance grows by the difference of their squares, so together by $\sigma_{\max}^2 - \sigma_{\min}^2$, exactly, for every $T$. Their SDE has $g = \sqrt{d\sigma^2/dt}$, and steps that take $g$ at their end, as DDPM's take $\beta$, add $g(t/T)^2/T$ each. That is right in the limit only:
 #
 # $$\prod_{t=1}^{T}\Big(1-\frac{\beta(t/T)}{T}\Big) \to e^{-\int_0^1\beta}, \qquad \sum_{t=1}^{T}\frac{g(t/T)^2}{T} \to \int_0^1 g^2\,dt = \sigma_{\max}^2 - \sigma_{\min}^2, \tag{35}$$
 #
@@ -97,7 +97,7 @@ lab.Explorer(fig, ways, go_back, controls)
 # %%
 ve = dc.ve_sde(0.01, 50.0)
 kept, grown = vp.marginal(1.0)[0] ** 2, ve.marginal(1.0)[1] ** 2
-print("   T   log of DDPM's product less log of its limit   Euler's sum of g^2 / its limit - 1")
+print("   T   log of DDPM's product less log of its limit   sum of g^2/T / its limit - 1")
 errors = []
 for T in (100, 200, 400, 800, 1600):
     betas = [vp.diffusion(starts, t / T) ** 2 / T for t in range(1, T + 1)]
@@ -145,7 +145,7 @@ print("from scratch and by the package: the same states")
 #
 # $$(fq)' - \tfrac12 g^2 q'' = -\big(\,[\,\tfrac12 g^2 (\log q)' - f\,]\,q\,\big)'.$$
 #
-# Nothing is left but a drift. This is the **probability flow**, an ordinary differential equation:
+# Only a drift is left: the **probability flow**, an ordinary differential equation:
 #
 # $$\frac{dx}{dt} = f - \tfrac12\, g^2\,\nabla\log q_t(x). \tag{37}$$
 #
@@ -228,7 +228,7 @@ controls = {
 lab.Explorer(fig, [wanted, counted], compare, controls)
 
 # %% [markdown]
-# No noise and the whole score: the points run together already in the noise (at time 0.8 around 0), and all end in one spot of the heavier heap: one bin, which leaves the frame. The other heap is lost. Noise and half the score: much too wide (variance 2.69, not 1.14). Nothing raises an error.
+# No noise and the whole score: the points run together already in the noise (at time 0.8 around 0). There the score is about $-x$, and its whole pull inwards is twice the push of $-f$ outwards. All end in one spot of the heavier heap: one bin, which leaves the frame. The other heap is lost. Noise and half the score: much too wide (variance 2.69, not 1.14). Nothing raises an error.
 #
 # ## 5. A density for every point
 #
@@ -236,7 +236,7 @@ lab.Explorer(fig, [wanted, counted], compare, controls)
 #
 # $$\log q_0(x_0) = \log q_T(x_T) + \int_0^1 \mathrm{div}\,u\;dt. \tag{38}$$
 #
-# In practice $q_T$ is unknown, and $N(0, I)$ stands in for it. That costs $\log N(x_T) - \log q_T(x_T)$. Here both are known, in the plane. `log_likelihood` hands (38) to scipy's solver, which chooses its own steps to meet a *tolerance*.
+# In practice $q_T$ is unknown, and $N(0, I)$ stands in for it. That adds $\log N(x_T) - \log q_T(x_T)$ to the result, with the density $N$ of $N(0, I)$. Here both are known, in the plane. `log_likelihood` hands (38) to scipy's solver, which chooses its own steps to meet a *tolerance*.
 
 # %%
 plane = dc.mixture(
@@ -298,7 +298,7 @@ controls = {"exponent": lab.slider("tolerance: 10 to the", -9, -2, -6)}
 lab.Explorer(fig, [by_q, by_n], tighten, controls)
 
 # %% [markdown]
-# With $q_T$ the error follows the tolerance. With $N(0, I)$ it stops at the dashes: **a floor that no tolerance lowers**. The error there belongs to the prior, not to the solver.
+# With $q_T$ the error follows the tolerance. With $N(0, I)$ it stops at the dashes: **a floor that no tolerance lowers**, for it is the prior's error, not the solver's.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: the mean of that floor
@@ -328,7 +328,7 @@ print(
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: more than two dimensions
 #
-# The trace needs one backward pass for each coordinate. For many coordinates take Hutchinson's estimate (lesson 07): $v^\top J v$ with random signs $v$. One $v$ is drawn for a whole solve. Each solve gives one estimate of $\log q_0$; the mean of several has a standard error, and a number without it says little.
+# The trace needs one backward pass for each coordinate. For many coordinates take Hutchinson's estimate (lesson 07): $v^\top J v$ with random signs $v$ and the matrix $J$ of all slopes of $u$. One $v$ is drawn for a whole solve. Each solve gives one estimate of $\log q_0$; the mean of several has a standard error, and a number without it says little.
 
 # %%
 wide_means = torch.randn(3, 36, generator=rng.manual_seed(4), dtype=torch.float64)
@@ -353,7 +353,7 @@ for value, error, exact in zip(found.log_prob, found.std_error, wide.log_prob(wi
 #
 # $$\frac{dy}{d\sigma} = \hat\epsilon, \qquad y_s = y_t + (\sigma_s - \sigma_t)\,\hat\epsilon. \tag{39}$$
 #
-# DDIM (lesson 05; here without fresh noise, $\eta = 0$) was derived in another way. Is it the same step? Here with any function in the place of a network:
+# DDIM (lesson 05; here without fresh noise, $\eta = 0$) was derived in another way. Is it the same step, with any function in the place of a network?
 
 # %%
 schedule, x_t = dc.cosine_schedule(1000), torch.randn(5, 2, generator=rng, dtype=torch.float64)
@@ -380,7 +380,7 @@ print("DDIM's step and Euler's agree to 1e-12")
 #
 # $$y_s = y_t + (\sigma_s - \sigma_t)\,\tfrac12\big[\hat\epsilon(y_t, \sigma_t) + \hat\epsilon(y_s', \sigma_s)\big]. \tag{40}$$
 #
-# It needs two calls a step. **DPM-Solver++(2M)**: look back, for nothing. Write Euler's step with the guess of the data, $\hat x_0 = y - \sigma\hat\epsilon$: it is $y_s = \hat x_0 + (\sigma_s/\sigma_t)(y_t - \hat x_0)$, a part of the way towards $\hat x_0$. The guess changes on the way. How? As it did in the step before: remember that guess, $\hat x_0'$, and go on along the line through both (in $\ln\sigma$) to the middle of the step. With $h = \ln(\sigma_t/\sigma_s)$ for the length of the step, and $h'$ for the one before,
+# It needs two calls a step. **DPM-Solver++(2M)**: look back, for nothing. Write Euler's step with the guess of the data, $\hat x_0 = y - \sigma\hat\epsilon$: it is $y_s = \hat x_0 + (\sigma_s/\sigma_t)(y_t - \hat x_0)$, a part of the way towards $\hat x_0$. The guess changes on the way, nearly as in the step before: remember that guess, $\hat x_0'$, and go on along the line through both (in $\ln\sigma$) to the middle of the step. With $h = \ln(\sigma_t/\sigma_s)$ for the length of the step, and $h'$ for the one before,
 #
 # $$y_s = D + \frac{\sigma_s}{\sigma_t}\,(y_t - D), \qquad D = \hat x_0 + \frac{h}{2h'}\,\big(\hat x_0 - \hat x_0'\big). \tag{41}$$
 #
@@ -403,7 +403,7 @@ def two_m_by_hand(eps_at, y, levels):
 
 
 # %% [markdown]
-# The package's version is a *fresh* step for `sample_chain`, one that remembers. We hold ours against it on two moons, where the best guess is known, and count the calls.
+# The package's version is a *fresh* step for `sample_chain`, one that remembers. We hold ours against it on two moons, where the best guess is known.
 
 # %%
 means, std = toys.toy_centres("moons", 200)
@@ -492,7 +492,7 @@ def spend(calls):
 lab.Explorer(fig, crowds, spend, {"calls": lab.slider("calls", 3, 31, 9, 2)})
 
 # %% [markdown]
-# With 9 calls Heun is last, for it takes only five steps, and an order is a promise for many. 2M has the same order and twice as many steps. Go on to 31 calls: there Heun catches up.
+# With 9 calls Heun is last, for it takes only five steps, and an order is a promise for many. 2M has the same order and nine steps. By 31 calls Heun catches up.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: orders, measured
@@ -598,7 +598,7 @@ print(f"where the corrector's own chain ends, by (32): {(q_s.vars / (1 - size / 
 # %% [markdown]
 # ## 8. Quality against calls
 #
-# Near the floor one cloud scatters by a third of its distance. For a fair answer a benchmark of this course, `benchmarks/solvers.py`, drew 12 clouds of 2 000 points for each solver, each grid and each number of calls, with settings fixed beforehand. Besides the three solvers there are DDIM with fresh noise in each step ($\eta = 1$, "ancestral"), and a predictor with corrector, which spends half of its calls on Langevin steps. All grids run from level 20 to 0.05: even in $\ln\sigma$ ("log SNR"), in $\sigma^{1/7}$ ("Karras"), or in the time of section 2 ("VP time"). The points are means, the bars one standard deviation of a cloud.
+# Near the floor one cloud's distance scatters by a fifth to a half. A benchmark of this course, `benchmarks/solvers.py`, drew 12 clouds of 2 000 points for each solver, each grid and each number of calls, with settings fixed beforehand. Besides the three solvers there are DDIM with fresh noise in each step ($\eta = 1$, "ancestral"), and a predictor with corrector, which spends half of its calls on Langevin steps. All grids run from level 20 to 0.05: even in $\ln\sigma$ ("log SNR", as SNR $= 1/\sigma^2$), in $\sigma^{1/7}$ ("Karras"), or in the time of section 2 ("VP time"). The points are means, the bars one standard deviation of a cloud.
 
 # %%
 table = lab.measured("solvers")
@@ -653,12 +653,12 @@ lab.Explorer(fig, [slow, *curves.values(), *bars.values()], place, controls)
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: more from this chart
 #
-# The clouds are larger than in section 7, so the floor is lower, and the same error is more floors: Heun's 9 calls stand higher here. Heun with 5 calls has three levels only, 20, 1 and 0.05, and each of its two steps spans a factor of 20. Fresh noise in each step mostly loses to DDIM (not with ten calls on the eight Gaussians, log SNR). On the log SNR grid it never comes near 2M with 5 or 10 calls. Corrections cost calls, and with few calls they are not worth them.
+# The clouds are larger than in section 7, so the floor is lower, and the same error is more floors: Heun's 9 calls stand higher here. Heun with 5 calls has three levels only, 20, 1 and 0.05, and each of its two steps spans a factor of 20. Fresh noise in each step mostly loses to DDIM (not with ten calls on the eight Gaussians, log SNR or Karras). On the log SNR grid it stays well above 2M with 5 or 10 calls. Corrections cost calls, and with few calls they are not worth them.
 
 # %% [markdown]
 # ### Ten calls, in numbers
 #
-# On the log SNR grid, from level 20 to 0.05:
+# On the log SNR grid:
 
 # %%
 for toy in ("moons", "eight_gaussians"):
@@ -674,7 +674,7 @@ for toy in ("moons", "eight_gaussians"):
     )
 
 # %% [markdown]
-# Ten calls of 2M from level 20 are as good as a thousand of DDPM. A real network errs by itself, and no solver can be better. The benchmark drew three sets of 2 000 digits with each sampler below. The network knows 1 000 rows, so each level is rounded to one (`nearest_taus`). "log SNR" is as above; "even t" starts at row 1000, with $\sigma$ = 20 291.
+# On these toys ten calls of 2M from level 20 are as good as a thousand of DDPM. A real network errs by itself, and no solver mends that. The benchmark drew three sets of 2 000 digits with each sampler below. The network knows 1 000 rows, so each level is rounded to one (`nearest_taus`). "Even t" starts at row 1000, with $\sigma$ = 20 291.
 
 # %%
 rows = [r for r in table if r["data"] == "digits"]
@@ -761,7 +761,7 @@ for name, heun, last_two in (("Euler", False, (160, 320)), ("Heun", True, (40, 8
 # %% [markdown]
 # Ten steps are no inversion. Euler's error falls with slope −1. Heun's falls with slope −3, one better than its order: most of the error on the way up is taken back on the way down. (It stops near 3e-7: the step between 0 and the lowest level is one step always.)
 #
-# Now two real digits. Their latents are mixed and led back to pictures. A straight line between two latents passes places that are too near to 0 for noise; so the mixture runs along an arc (with the angle $\omega$ between the latents $z$ and $z'$): $\big[\sin((1-a)\omega)\,z + \sin(a\,\omega)\,z'\big]/\sin\omega$.
+# Now two real digits. Their latents are mixed and led back to pictures. A straight line between two latents passes places that are too near to 0 for noise; so the mixture runs along an arc (with $a$ for the part of the way, from 0 to 1, and $\omega$ for the angle between the latents $z$ and $z'$): $\big[\sin((1-a)\omega)\,z + \sin(a\,\omega)\,z'\big]/\sin\omega$.
 
 # %%
 test = data.images("test")
@@ -819,7 +819,7 @@ kinds = {
 kinds["real"] = data.to_signed(test.x[test.labels == 4][:n])
 
 # %% [markdown]
-# Which of the first two would you have chosen, by looking at one picture?
+# Which of the first two would you choose by one picture?
 
 # %%
 fig, axes = lab.figure(3, width=11, height=2.8)
@@ -843,7 +843,7 @@ lab.claim(
 )
 
 # %% [markdown]
-# Each wrong four is cleaner than the right ones, and all are nearly the same: the points ran together, as in section 4, towards one most probable four. **A single picture cannot show whether a sampler is right. The spread can.**
+# Each wrong four is cleaner than the right ones, and all are nearly the same: the points ran together, as in section 4, towards one four. **A single picture cannot show that a sampler is wrong. The spread can.**
 
 # %% [markdown]
 # ## 10. Exercises
@@ -901,7 +901,7 @@ def my_step(eps_at, y, sigma_t, sigma_s):
 lab.check("09.3", my_step)
 
 # %% [markdown]
-# Now place it on the chart of section 8. The cell below runs your step on the moons, three clouds of 2 000 points each, down *your* levels, and then to 0 by Euler. Change `my_levels`: the highest, the lowest, how they are spaced. Then change `my_step`. It has no memory, so it cannot become 2M; Euler, Heun and other middles are in reach.
+# Now place it on the chart of section 8. The cell below runs your step on the moons, three clouds of 2 000 points each, down *your* levels, and then to 0 by Euler. Change `my_levels` (highest, lowest, spacing), then `my_step`. Without memory it cannot become 2M; Euler, Heun and other middles are in reach.
 
 
 # %%
@@ -973,7 +973,7 @@ lab.show(fig, "The measured solvers on two moons, and yours: quality against cal
 # 1. The way into noise is an SDE; the way back is another with the whole score, or an ODE with half of it, and all three have the same densities.
 # 2. Along the ODE the log density changes by the divergence, so each point has a likelihood, as exact as the prior at its end.
 # 3. In $y = x_t/\sqrt{\bar\alpha_t}$ and $\sigma$ the ODE is $dy/d\sigma = \hat\epsilon$, and DDIM is Euler's method for it.
-# 4. 2M remembers one guess and has order 2 for one call a step; Heun pays two, and with few calls that is too dear.
+# 4. 2M remembers one guess and has order 2 for one call a step; Heun pays two, and with about ten calls that was too dear on the toys.
 # 5. Samplers are compared by calls, on fresh clouds, with grid and first level stated: from $\sigma = 20$ on the log SNR grid ten calls of 2M were as good as a hundred of DDIM on our digits.
 #
 # | equation | function |
