@@ -25,7 +25,7 @@ rng = torch.Generator().manual_seed(0)
 # %% [markdown]
 # ## 1. The picture first
 #
-# Take a real digit. Mark each pixel where its grey is steep: that is its **edge map**, 1 on an edge and 0 elsewhere. The shipped control gets such a map, and the digits network of lesson 06 draws along it. The map's digit is not told: the lines alone have to say it. The **control scale** $s$ says how much the second picture counts.
+# Take a real digit. Mark each pixel where its grey is steep, by more than a quarter of black to white a pixel: that is its **edge map**, 1 on an edge and 0 elsewhere. The shipped control gets such a map, and the digits network of lesson 06 draws along it. The map's digit is not told: the lines alone have to say it. The **control scale** $s$ says how much the second picture counts.
 
 # %%
 schedule = dc.cosine_schedule(1000)
@@ -40,7 +40,7 @@ edges = controls.edge_map(data.to_signed(test.x[first_ten]))
 
 
 def draw_along(v_model, n):
-    """Draw n digits from the same noise by ten calls of 2M."""
+    """Draw n digits from the same noise by ten calls of 2M (lesson 09)."""
     noise = torch.randn(n, 1, 28, 28, generator=rng.manual_seed(1))
     guess = dc.eps_model_from_v(schedule, v_model)
     chain = dc.sample_chain(dc.dpm_solver_2m(), schedule, guess, noise, rows, clip=(-1, 1))
@@ -75,7 +75,7 @@ def hold(s):
 lab.Explorer(fig, [panel], hold, {"s": lab.choice("control scale s", scales, 1.0)})
 
 # %% [markdown]
-# At $s = 0$ there are ten digits of the network's own choice. At 0.25 a few have changed sides, at 0.5 nearly all stand in their lines, at 0.75 all: each at a scale of its own. More than 1 adds little; the digits hold to the lines a bit more closely. Nobody told the network that a line is where black meets white: it learned it from pairs, a digit and its map.
+# At $s = 0$ there are ten drawings of the network's own choice, not all of them readable. At 0.25 more than half have changed sides, at 0.5 nearly all stand in their lines, at 0.75 all: each at a scale of its own. More than 1 adds little; the digits hold to the lines a bit more closely. Nobody told the network that a line is where black meets white: it learned it from pairs, a digit and its map.
 #
 # ## 2. A copy beside the network
 #
@@ -83,11 +83,11 @@ lab.Explorer(fig, [panel], hold, {"s": lab.choice("control scale s", scales, 1.0
 #
 # - a **copy** of the way down, with weights of its own, which may learn;
 # - a layer $Z_{\text{in}}$, which puts the second picture $c$ into the copy: it begins with $\text{stem}(x_t) + Z_{\text{in}}(c)$;
-# - a layer $Z_i$ for each skip and one for the middle, through which the copy's $h_i^{c}$ reach the base:
+# - a layer $Z_i$ for each skip and one for the middle, through which the copy's $h_i^{c}$, which have seen $c$, reach the base:
 #
 # $$h_i' = h_i + s\,Z_i(h_i^{c}). \tag{73}$$
 #
-# The way up, which is the base's own, gets $h_i'$ in the place of $h_i$. Each $Z$ is a **zero convolution**: at every pixel a matrix $W$ and a vector $b$, both of which begin at 0. In the package:
+# The way up, which is the base's own, gets $h_i'$ in the place of $h_i$. Each $Z$ is a **zero convolution**: at every pixel a matrix $W$ and a vector $b$, both of which begin at 0. A $Z_i$ has as many channels going out as coming in. In the package:
 
 # %%
 lab.show_source(nets.ControlNet.forward)
@@ -154,15 +154,15 @@ def disturb(spread):
 lab.Explorer(fig, [panel_2, away], disturb, {"spread": lab.choice("spread", spreads, 0.1)})
 
 # %% [markdown]
-# So a little noise does little harm: up to 0.05 the strokes are the same, only thicker or thinner. At 0.1 the ground turns grey, and at 0.2 strokes break. The harm grows with the spread, and nothing is gained by it if zeros can learn. Then zero is the one start that spoils nothing.
+# So a little noise does little harm: up to 0.05 the strokes are the same, only thicker or thinner. At 0.1 the ground turns grey and some strokes break, at 0.2 most do. The harm grows with the spread, and nothing is gained by it if zeros can learn. Then zero is the one start that spoils nothing.
 #
 # ## 3. How can zeros learn?
 #
-# This is the question most often asked about ControlNet. "All weights equal, so all gradients equal"? "Zero times anything is zero"? Let us compute. At one pixel the layer is $z = Wh + b$, with $h$ of $C$ numbers $h_j$, and $z$ of $D$ numbers $z_o$. Let $\delta = \partial L/\partial z$ be the gradient of the loss at its output. The chain rule, summed over examples and pixels $p$:
+# This is often asked about ControlNet. "All weights equal, so all gradients equal"? "Zero times anything is zero"? Let us compute. At one pixel the layer is $z = Wh + b$, with $h$ (of (73), the copy's $h_i^c$) of $C$ numbers $h_j$, and $z$ of $D$ numbers $z_o$. Let $\delta = \partial L/\partial z$ be the gradient of the loss at its output. The chain rule, where $p$ runs over the pixels of all examples:
 #
 # $$\frac{\partial L}{\partial W_{oj}} = \sum_p \delta_{o}(p)\,h_j(p), \qquad \frac{\partial L}{\partial b_o} = \sum_p \delta_o(p), \qquad \frac{\partial L}{\partial h_j}(p) = \sum_o W_{oj}\,\delta_o(p). \tag{74}$$
 #
-# Look where $W$ stands. The gradient of $W$ has the *input* in it, and not $W$. It is not zero as long as $h$ is not. Only the third gradient, which goes on to the layers before, has $W$ in it, and is zero.
+# Look where $W$ stands. The gradient of $W$ has the *input* in it, and not $W$. It need not be zero where $h$ and $\delta$ are not. Only the third gradient, which goes on to the layers before, has $W$ in it, and is zero.
 #
 # **Exercise 1. Write it.** `zero_gradients(h, delta, W)` returns the three gradients of (74): of $W$, (D, C); of $b$, (D,); of $h$. `h` is (B, C, rows, columns), `delta` is (B, D, rows, columns), `W` is (D, C). `torch.einsum` is a short way: it sums over every letter that the result does not name.
 
@@ -270,7 +270,7 @@ for start, norms in woken.items():
     print(f"{start:24}" + "".join(f"{mark:>18}" for mark in marks))
 
 # %% [markdown]
-# A dot is a gradient of exactly zero, a disc one that is not; four marks for the steps 0 to 3. *Zero* wakes up within one step. *Random* is awake at once, but did not begin with the base as it was. *Zero copy* sleeps for ever: its features are 0, so by (74) is the gradient of $W$; and $W = 0$, so is theirs. (Only the biases $b$ move, and no picture reaches them.) **A layer of zeros learns if what comes in is not zero.** Without a gradient through the way up nothing learns at all: frozen means that its weights do not move, not that nothing passes.
+# A dot is a gradient of exactly zero, or none at all; a disc one that is not; four marks for the steps 0 to 3. *Zero* wakes up within one step. *Random* is awake at once, but did not begin with the base as it was. *Zero copy* sleeps for ever: its features are 0, so by (74) the gradient of $W$ is 0; and as $W$ stays 0, the gradient of the features is 0, too. (Only the biases $b$ move, and no picture reaches them.) **A layer of zeros learns if what comes in is not zero**, and a gradient reaches it. Without a gradient through the way up nothing learns at all: frozen means that its weights do not move, not that nothing passes.
 #
 # How large are they? In the second step $W$ is still tiny, and so is what passes:
 
@@ -357,7 +357,7 @@ on = {"history": history, "digits": test}
 lab.claim("obedience after the last step", obedience[-1], at_least=0.3, **on)
 
 # %% [markdown]
-# The loss jumps from batch to batch, as each has other noise levels. Its mean falls by about a quarter: most of what it measures no line can tell. The obedience stays near 0 for some 50 steps, and then rises. So the loss does not say how well a control is followed. **Measure what you want**, here the obedience.
+# The loss jumps from batch to batch, as each has other noise levels. Its mean falls by about a quarter. The obedience stays near 0 for some 50 steps, and then rises. The loss fell in the same time, but its jumps hide when, and it has no marks for *ignored* and *followed*, as the obedience has 0 and 1. **Measure what you want**, here the obedience.
 #
 # And the base? We compare all that it holds, weights and buffers, and its answers:
 
@@ -375,7 +375,7 @@ print(f"{len(held)} tensors of the base, and its answers: the same to the bit.")
 #
 # `make train-control` made two: one for edge maps, and one for **thumbnails**. A thumbnail keeps the mean of each square of 4 × 4 pixels: 49 numbers of 784. Its error is the rms of the difference of two thumbnails, where black to white is 1. Both got a label in half of their training.
 #
-# Fifty real digits that no training has seen; the labels are told. **Obeying is not enough**: so the judge of lesson 06 says how many it reads with confidence, with and without the control.
+# Fifty real digits that no training has seen; the labels are told. **Obeying is not enough**: so the judge of lesson 06 says how many it reads with confidence, with and without the control. (A lost share below 0 is a gain.)
 
 # %%
 by_thumbnail, _ = pretrained.load("control_thumbnail")
@@ -545,10 +545,10 @@ def my_control(x0):
 lab.check("11.3", my_control)
 
 # %% [markdown]
-# Now train a control of it, and ask for boxes that are wide, tall, small and large. (Digits of MNIST are about 20 pixels long, so some of these wishes are unlike all that it saw.) Then change `my_control` to a picture of your choice (the left half, the brightest spot, the picture upside down, the number of strokes as a grey level), give `my_wishes` to match, and train again. More steps follow better: beside your drawings stands the share of the picture by which `my_control` of them differs from what you wished, and for chance from another of your wishes.
+# Now train a control of it, and ask for boxes that are wide, tall, small and large. (Digits of MNIST are about 20 pixels long, so some of these wishes are unlike all that it saw.) Then change `my_control` to a picture of your choice (the left half, the brightest spot, the picture upside down, the number of strokes as a grey level), give `my_wishes` to match, and train again. Beside your drawings stand two mean differences a pixel: *off* is that of `my_control` of them from what you wished, *chance* that from another of your wishes. A box is learned later than edges: with 150 steps, expect little more than chance. More steps follow better.
 
 # %%
-my_steps = 2 if dc.is_short_run() else 150
+my_steps = 2 if dc.is_short_run() else 450
 my_wishes = torch.zeros(5, 1, 28, 28)
 for i, (top, bottom, left, right) in enumerate(
     [(4, 24, 4, 24), (4, 24, 10, 18), (9, 19, 4, 24), (9, 19, 9, 19), (2, 26, 2, 26)]
@@ -579,7 +579,7 @@ lab.show(fig, "Pictures that you wished for, and what your control made of them.
 # 2. At the start, and at scale 0 at any time, the answer is the base's, to the bit.
 # 3. A layer of zeros learns as soon as its input is not zero; two in a row wake within one step; behind zero features no weight ever wakes.
 # 4. Frozen means that nothing of the base moves, buffers included; gradients must still pass through its way up.
-# 5. The loss does not tell whether a control works: measure obedience, between chance and ceiling, and the quality beside it.
+# 5. The loss alone does not tell whether a control works: measure obedience, between chance and ceiling, and the quality beside it.
 #
 # | equation | function |
 # |---|---|
