@@ -199,7 +199,7 @@ def test_row_35_the_moments_follow_from_drift_and_diffusion(sde):
 
 
 def test_row_35_ncsn_tends_to_ve_as_1_over_the_number_of_levels():
-    """The levels' own differences of squares are exact; Euler's sum of g(t/T)^2 / T is above."""
+    """The levels' own differences of squares are exact; the sum of g^2 at steps' ends is above."""
     zero, errors = torch.zeros(1, dtype=torch.float64), []
     for n in (100, 200, 400):
         grown = sum(VE.diffusion(zero, t / n) ** 2 / n for t in range(1, n + 1))
