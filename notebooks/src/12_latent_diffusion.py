@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 12 · Must diffusion work on pixels?
 #
-# A digit has 784 pixels, and most of them are dull. Many large diffusion models do not work on pixels. A second network writes each picture down in fewer numbers, diffusion learns to write such notes, and the second network draws them. This lesson builds both, and measures what is saved and what is lost.
+# A digit has 784 pixels. Many large diffusion models do not work on pixels. A second network writes each picture down in fewer numbers, diffusion learns to write such notes, and the second network draws them. This lesson builds both, and measures what is saved and what is lost.
 #
 # **At the end you can**
 # - say in nats what a VAE pays for, and see in advance which loss will collapse;
@@ -141,11 +141,11 @@ print("the package's KL = that of torch.distributions, for five digits")
 #
 # ## 4. A VAE whose answer is known
 #
-# Let both halves be linear: $\text{decode}(z) = Wz + m$. Then $x = Wz + m + \sigma\epsilon$ is a sum of Gaussians, so $p(x) = N(m,\, WW^\top + \sigma^2I)$, and nothing is unknown. Let the covariance of the data have the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ in the directions $u_1, u_2, \dots$ The best decoder (**probabilistic PCA**) has as its columns
+# Let both halves be linear: $\text{decode}(z) = Wz + m$. Then $x = Wz + m + \sigma\epsilon$ is a sum of Gaussians, so $p(x) = N(m,\, WW^\top + \sigma^2I)$, and nothing is unknown. Let the covariance of the data have the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ in the directions $u_1, u_2, \dots$ The best decoder (**probabilistic PCA**) has as its columns, for $i \le k$,
 #
 # $$w_i = \sqrt{\max(\lambda_i - \sigma^2,\,0)}\;u_i, \qquad q(z\mid x) = N\big(M^{-1}W^\top(x-m),\ \sigma^2M^{-1}\big), \quad M = W^\top W + \sigma^2I. \tag{62}$$
 #
-# A direction gets a latent where the data vary more than the decoder's noise, and none elsewhere. This $q$ *is* $p(z\mid x)$. So the ELBO must meet $\log p(x)$ at every $x$. Digits of 14 × 14 pixels (means of 2 × 2), eight latents:
+# Of the first $k$ directions, those get a latent in which the data vary more than the decoder's noise. This $q$ *is* $p(z\mid x)$. So the ELBO must meet $\log p(x)$ at every $x$. Digits of 14 × 14 pixels (means of 2 × 2), eight latents; the best $\sigma^2$ is the mean of the other $\lambda_i$:
 
 
 # %%
@@ -164,7 +164,7 @@ assert gap.abs().max() < 1e-10
 print("ELBO = log p(x) to 1e-10 nats, for every test digit")
 
 # %% [markdown]
-# Now the same VAE, trained as any other is: `dc.vae_loss` draws one $z$ for each picture and returns $-$ELBO. How near does it come?
+# Now the same VAE, trained: `dc.vae_loss` draws one $z$ for each picture and returns $-$ELBO. How near does it come?
 
 # %%
 learner, curve = nets.LinearVAE(196, 8), []
@@ -224,7 +224,7 @@ control = {"noise_var": lab.choice("decoder variance", variances, 1.0)}
 lab.Explorer(fig, [level, view, said], decode_with, control)
 
 # %% [markdown]
-# Above the largest eigenvalue (about 4.8 for MNIST) every digit becomes the same grey blur, at a price of exactly 0. This is **collapse**. It is no failure of the optimiser: it *is* the optimum.
+# Above the largest eigenvalue (about 4.9 here) every digit becomes the same grey blur, at a price of exactly 0. This is **collapse**. It is no failure of the optimiser: it *is* the optimum.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: why half a logarithm
@@ -265,7 +265,7 @@ class SmallVAE(nn.Module):
 
 
 # %% [markdown]
-# Five trainings of a few seconds each, from the same weights:
+# Five short trainings from the same weights:
 
 # %%
 d, k = 196, 8
@@ -318,7 +318,7 @@ gains = [best_elbo["ELBO"] - best_elbo[name] for name in weights if name != "ELB
 lab.claim("nats by which the ELBO's own network leads", min(gains), above=10, history=runs["ELBO"])
 
 # %% [markdown]
-# The first two collapse, as the linear theory suggests for $\sigma^2$ above 4.8. No error is raised, and the loss falls. With $\sigma^2 = 1$ four nats are left, and a blur. The fourth pays some 60 nats, and nothing keeps its latents near $N(0, I)$: draws from there are scribbles. Large latent diffusion models use that on purpose, as diffusion shall learn where the latents are. But then their size can be anything.
+# The first two collapse, as the linear theory suggests for $\sigma^2$ above 4.9. No error is raised, and the loss falls. With $\sigma^2 = 1$ four to five nats are left, and a blur. The fourth pays some 60 nats, and next to nothing keeps its latents near $N(0, I)$: many draws from there are strokes in grey noise. Large latent diffusion models use that on purpose, as diffusion shall learn where the latents are. But then their size can be anything.
 #
 # ## 6. The size of the latents
 #
@@ -348,7 +348,7 @@ def my_scale(mean, log_var):
 lab.check("12.2", my_scale)
 
 # %% [markdown]
-# `dc.measure_latent_scale` found it on training digits. It is stored with the weights: nobody can forget it. `to_latents` multiplies, `from_latents` divides. On test digits each channel should have $\mathbb Ez^2 = 1$:
+# `dc.measure_latent_scale` found it on training digits. It is stored with the weights. `to_latents` multiplies, `from_latents` divides. On test digits each channel should have $\mathbb Ez^2 = 1$:
 
 # %%
 every_test = data.to_signed(test.x[: lab.up_to(10_000)])
@@ -375,7 +375,7 @@ lab.claim("largest distance of a second moment from 1", worst, at_most=0.05, dig
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: a sample, or the mean?
 #
-# Many programs encode to the mean $\mu$, and leave the noise out. Reconstructions become a little better. But the decoder was trained on samples, and means are smaller, by (64): a diffusion that is trained on means must hit a thinner target. The left bars are the mean squared errors, the right ones $\mathbb Ez^2$ over all channels, both scaled by the shipped factors.
+# Many programs encode to the mean $\mu$, and leave the noise out. Reconstructions become a little better. But the decoder was trained on samples, and means are smaller, by (64): a diffusion that is trained on means must hit a thinner target. Left: the mean squared errors. Right: $\mathbb Ez^2$ over all channels, $z$ scaled by the shipped factors.
 
 # %%
 with torch.no_grad():
@@ -398,11 +398,11 @@ lab.claim(
 # %% [markdown]
 # ### What breaks: another VAE's number
 #
-# What does a wrong size do? With $s\,z$ for data, $x_t = \sqrt{\bar\alpha_t}\,s\,z + \sqrt{1-\bar\alpha_t}\,\epsilon$ has $s^2$ times the signal, at every $t$:
+# With $s\,z$ for data, $x_t = \sqrt{\bar\alpha_t}\,s\,z + \sqrt{1-\bar\alpha_t}\,\epsilon$ has $s$ times the signal, so $s^2$ times the SNR, at every $t$:
 #
 # $$\log\mathrm{SNR}_t \;\to\; \log\mathrm{SNR}_t + 2\ln s. \tag{65}$$
 #
-# So a wrong size *is* another schedule. Many projects multiply their latents by 0.18215, because a well-known model does. That number was measured on *that* model's VAE. **Predict**: our scaled latents are multiplied by it all the same, and diffused. At which $t$ of 1000 is a digit lost? And if they are five times too large?
+# So, but for the size of $x_t$, a wrong scale *is* another schedule. Many projects multiply their latents by 0.18215, because a well-known model does. That number was measured on *that* model's VAE. **Predict**: our scaled latents are multiplied by it all the same, and diffused. At which $t$ of 1000 is a digit lost? And if they are five times too large?
 
 # %%
 schedule = dc.cosine_schedule(1000)
@@ -466,7 +466,7 @@ controls = {
 lab.Explorer(fig, [moved, share, *spots, shown], shift, controls, play="t")
 
 # %% [markdown]
-# Too small, and the digit is lost early: for many $t$ a network would be trained on little but noise. Too large, and all is decided in the last few $t$. Neither raises an error. `dc.scaled_schedule` is the schedule that $z$ really sees:
+# At the right size a digit is lost at about $t = 800$. Times 0.18215 it is lost at 300: for most $t$ a network would be trained on little but noise. Times 5 it is still read at 800: all is decided in the last 200. Neither raises an error. `dc.scaled_schedule` is the schedule that $z$ really sees:
 
 # %%
 for s in (0.18215, 5.0):
@@ -507,13 +507,13 @@ def latents_by(network, w):
 # %% [markdown]
 # Only the clipping of $\hat x_0$ to $[-1, 1]$ is gone, as latents have no walls. The shipped U-Net is the class of lesson 06 with 8 channels in and out. It was trained by `dc.v_loss` on `to_latents` of the training digits, told the digit nine times in ten.
 #
-# The second network is a **transformer**. Its tokens are the 16 places, 8 numbers each. A layer of attention mixes the tokens (lesson 06 has one), a small MLP works on each, and this is repeated. How do $t$ and the label come in? Each block gets six vectors from their embedding $c$. Two shift and scale what goes into a part of it, and one **gates** what comes out:
+# The second network is a **transformer**. Its tokens are the 16 places: a linear layer makes 64 numbers of the 8, and adds 64 learned ones that say which place it is. A layer of attention mixes the tokens (lesson 06 has one), a small MLP works on each, and this is repeated. Each block gets six vectors from the embedding $c$ (here no channel) of $t$ and label, three for the attention and three for the MLP: $b$ and $a$ (not those of (61)) shift and scale what goes in, and $g$ **gates** what comes out:
 #
 # $$h \;\to\; h + g(c)\cdot F\big(\mathrm{norm}(h)\,(1 + a(c)) + b(c)\big), \qquad g = a = b = 0 \text{ at the start.} \tag{66}$$
 #
 # Here $h$ is what a token holds, $F$ is the attention or the MLP, and $\mathrm{norm}$ brings the numbers of each token to mean 0 and variance 1.
 #
-# So a new block hands $h$ through, and a deep network starts as a shallow one. That is *adaLN-zero*. It is called as the U-Net is, `network(x_t, t, y)`, so losses and samplers need not know which one they have.
+# So a new block hands $h$ through: *adaLN-zero*. The network is called as the U-Net is, `network(x_t, t, y)`, so it fits all losses and samplers.
 
 # %%
 lab.show_source(nets.dit._Block.forward)
@@ -559,7 +559,7 @@ lab.Explorer(fig, panels, denoise_latents, controls, play="done")
 #
 # ## 8. What is saved, and what is lost
 #
-# The cost, here and now: a step of training with 16 examples, in turn, the least of three. `pixels` is the network of lesson 06; its stem folds 2 × 2 pixels into channels, and it is quick already. `pixels, no stem` is without that. Beside it the multiplications of one call, on any machine; those of the attention are among them.
+# The cost here: a step of training with 16 examples, in turn, the least of three. `pixels` is the network of lesson 06; its stem folds 2 × 2 pixels into channels. `pixels, no stem` is without that. Beside it the multiplications of one call, on any machine, those of the attention too.
 
 # %%
 patch_1 = nets.UNet(widths=(48, 128), patch=1, classes=10)
@@ -593,7 +593,7 @@ for ax in axes:
 lab.show(fig, "Time of a training step, and multiplications of a call, of four networks.")
 
 # %% [markdown]
-# More is in the committed table of `benchmarks/latent.py`: costs measured in turn, drawing with the VAE's decoding; 2 000 digits a set, each network at the best of the scales tried. *Reconstructions* are real digits, encoded and decoded: a reference for what the decoder can do, and no bound, as drawn latents need not have the faults of encoded ones.
+# More is in the committed table of `benchmarks/latent.py`: costs measured in turn, drawing with the VAE's decoding; three sets of 2 000 digits (the bars: their deviation), each network at the best of the scales tried. *Reconstructions* are real digits, encoded and decoded: what the decoder can do, but no bound: drawn latents need not have their faults.
 
 # %%
 table = {row["network"]: row for row in lab.measured("latent")}
@@ -617,6 +617,7 @@ for network, (colour, mark) in marks.items():
 for name, colour, mark in (("reconstructions", lab.GREEN, "P"), ("real", lab.BLACK, "*")):
     axes[2].plot(table[name]["spread"], table[name]["asked"], mark, color=colour, label=name)
 axes[2].set(xlabel="spread / real", ylabel="as asked")
+axes[2].locator_params(axis="x", nbins=5)
 axes[2].legend(fontsize="small")
 lab.show(fig, "Frechet distance against cost of training and of drawing; as asked against spread.")
 
@@ -641,7 +642,7 @@ for name in drawn[1:]:
 #
 # ## 9. A walk through latent space
 #
-# In section 1 a mixture of two latents was no digit. Diffusion knows which latents are. So walk in its *noise*: along the arc between two noises (lesson 09), each place followed to the end. The ends may be asked for two different digits; a label cannot be mixed, so it changes after half of the way. Above: mixed pixels of the two ends; in the middle: mixed latents; below: the walk.
+# In section 1 a mixture of two latents was no digit. Diffusion knows which latents are. So walk in its *noise*: along the arc between two noises (lesson 09), each place followed to the end. The ends may be asked for two different digits; a label is a whole number, so it changes after half of the way. Above: mixed pixels of the two ends; in the middle: mixed latents; below: the walk.
 
 # %%
 one, other = noise[:2]
@@ -729,7 +730,7 @@ def my_vae_loss(x, x_hat, mean, log_var, log_decoder_var):
 lab.check("12.4", my_vae_loss)
 
 # %% [markdown]
-# Then train with it, on digits of 14 × 14; measure the size of your latents; diffuse. How many latents are worth their price: which `my_k` gives the best ELBO? And what does the diffusion draw if `my_size` is wrong, say 5?
+# Then train with it, on digits of 14 × 14; measure the size of your latents; diffuse. How many latents are worth their price: from which `my_k` on does the ELBO hardly rise? And what does the diffusion draw if `my_size` is wrong, say 5?
 
 # %%
 my_k, my_width, my_steps, my_size = 12, 256, 1500, 1.0
@@ -754,7 +755,7 @@ if written:
     my_factor = my_size * dc.second_moments(my_z).rsqrt()
 
 # %% [markdown]
-# Diffusion in your latents, by the MLP of lesson 05, and what it draws:
+# Diffusion in your latents, by the MLP of lesson 05:
 
 # %%
 if written:
