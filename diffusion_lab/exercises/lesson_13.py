@@ -239,7 +239,7 @@ EXERCISES = {
             ),
         },
         hints=(
-            "One Gaussian: the formula above (53) with k = 1, m = 0 and v = 1/4.",
+            "One Gaussian: the formula for u* in section 3 with k = 1, m = 0 and v = 1/4.",
             "x = x_0 / 2 + eps / 2 has the variance 1/4 * 1/4 + 1/4 * 1.",
             "Cov(eps - x_0, x) = 1/2 - 1/2 * 1/4. Divide by the variance of x; x itself is 1.",
         ),

@@ -84,7 +84,7 @@ controls = {
 lab.Explorer(fig, [a for three in parts for a in three], move_on, controls, play="done")
 
 # %% [markdown]
-# The flow moves from the first moment on: first inwards, then out. The diffusion stays a round cloud for a long time and decides late. With noise its particles end anywhere. *Without* noise each of the ten ends where it ends in the flow, though the trails look different:
+# The flow moves from the first moment on: first inwards, then out. The diffusion stays a round cloud for a long time and decides late. With noise a particle ends in any heap. *Without* noise each of the ten ends where it ends in the flow, though the trails look different:
 
 # %%
 apart = (moves["without noise"][-1] - moves["flow"][-1]).norm(dim=1)
@@ -102,7 +102,7 @@ assert apart.mean() < 0.05 < 1 < random_pair.mean()
 #
 # $$x = (1-t)\,x_0 + t\,\epsilon, \qquad u = \frac{dx}{dt} = \epsilon - x_0. \tag{51}$$
 #
-# Knowing $x$ and $u$ is knowing both ends: $x_0 = x - t\,u$ and $\epsilon = x + (1-t)\,u$. A network $\hat u(x, t)$ sees only $x$ and $t$, and is asked for $u$. The loss is the mean of $|u - \hat u|^2$, with an even $t$: no schedule, no weights.
+# Knowing $x$ and $u$ is knowing both ends: $x_0 = x - t\,u$ and $\epsilon = x + (1-t)\,u$. A network $\hat u(x, t)$ sees only $x$ and $t$, and is asked for $u$. The loss is the mean of $|u - \hat u|^2$, with $t$ uniform on $[0, 1]$: no schedule, no weights.
 #
 # **Exercise 1. Write it.** `my_flow_loss(model, x0, eps, time)` returns that loss for one batch, as a mean over examples *and* coordinates. `x0` and `eps` are (B, D), `time` is (B,), and `model(x, time)` answers like `x`.
 
@@ -136,7 +136,7 @@ lab.show_source(dc.flow_loss)
 #
 # $$\mathbb E|u - \hat u|^2 = \mathbb E|u^* - \hat u|^2 + \mathbb E|u - u^*|^2. \tag{52}$$
 #
-# For a mixture of $N(m_k, v_kI)$ this mean is exact. Given $k$, both $x$ and $u$ are Gaussian, so it is a line in $x$ with the slope $\mathrm{Cov}(u, x)/\mathrm{Var}(x)$:
+# For a mixture of heaps $N(m_k, v_kI)$ this mean is exact. In heap $k$, of probability $p(k\mid x)$, both $x$ and $u$ are Gaussian, so it is a line in $x$ with slope $\mathrm{Cov}(u, x)/\mathrm{Var}(x)$:
 #
 # $$u^* = \sum_k p(k\mid x)\Big[\frac{t-(1-t)v_k}{V_k}\big(x-(1-t)m_k\big) - m_k\Big], \qquad V_k = (1-t)^2v_k + t^2.$$
 #
@@ -158,7 +158,7 @@ for time, spot in ((0.3, (0.7, 0.5)), (0.6, (1.2, 0.0)), (0.9, (0.0, 1.0))):
     )
 
 # %% [markdown]
-# And (52), for a guess that nobody trained: the two sides, and the mixed term that must vanish.
+# And (52), per coordinate, for an untrained guess: two sides, and the mixed term that must vanish.
 
 # %%
 when = torch.randint(1, 51, (n,), generator=rng).double() / 50
@@ -208,7 +208,7 @@ for time in (0.05, 0.3, 0.6, 0.95):
 # %% [markdown]
 # ## 4. Train one
 #
-# The network is the MLP of lesson 05, which reads whole numbers: it gets $1000\,t$, rounded. Its loss, a mean over the two coordinates, cannot fall below half of the constant in (52).
+# The network is the MLP of lesson 05, which reads whole numbers: it gets $1000\,t$, rounded. Its loss, a mean over coordinates, cannot fall below the constant printed for (52), 1.35.
 
 
 # %%
@@ -218,7 +218,7 @@ def matching_loss(network, x0, eps=None):
 
 
 # %% [markdown]
-# Used three times:
+# For every training below:
 
 
 # %%
@@ -330,7 +330,7 @@ print("velocity -> x_0 and eps -> v -> score -> velocity: the same to 1e-12")
 #
 # $$x + (s-t)\,\hat u = (1-s)\,\hat x_0 + s\,\hat\epsilon. \tag{54}$$
 #
-# The same two guesses, at another noise level: that is DDIM's step. Here with a velocity that nobody trained, along seven rows of two schedules:
+# The same two guesses, at another noise level: that is DDIM's step. Here for an untrained velocity, along seven rows of two schedules:
 
 # %%
 nobody = dc.straight_flow(lambda x, time: torch.tanh(x.flip(1)) + time[:, None] * x)
@@ -344,7 +344,7 @@ for table in (dc.vp_schedule(1000), dc.cosine_schedule(1000)):
 print("Euler on the straight line and DDIM at the same SNRs: the same states to 1e-12")
 
 # %% [markdown]
-# So "flow matching needs fewer steps than DDIM" cannot be about the step. What differs is the **grid**: which times are visited. Three grids, all written as times of the line: even on the line; even rows of lesson 05's schedule; even in log SNR from $\sigma=20$ to 0.05 (lesson 09).
+# So "flow matching needs fewer steps than DDIM" cannot be about the step. What differs is the **grid**: which times are visited. Three grids, as times of the line: even on the line; even rows of lesson 05's schedule; even in log SNR, from noise level 20 to 0.05 (lesson 09).
 
 
 # %%
@@ -360,7 +360,7 @@ def grid_of(kind, steps):
 
 
 # %% [markdown]
-# Where a grid begins below 1, the noise is scaled to its variance.
+# Where a grid begins below 1, noise is scaled to the states' variance.
 
 
 # %%
@@ -408,7 +408,7 @@ for kind in kinds:
     print(f"{kind:16}", *(f"{distance:7.2f}, {100 * stray:5.1f} %" for distance, stray in row))
 
 # %% [markdown]
-# One step takes all particles to one point, the mean of the data, or nearly so; section 6 says why. With 2, 4 and 8 steps the even times of the line win over both others. That is all there is to "fewer steps": DDIM on the same times (`straight_schedule` makes the rows) draws the same points. Which grid is best depends on data and network; section 9 has another case.
+# One step takes all particles to one point, the mean of the data, or nearly so; section 6 says why. With 2, 4 and 8 steps the even times of the line win over both others. That is all there is to "fewer steps": DDIM on the same times (`straight_schedule` makes the rows) draws the same points. Other data, other network: section 9.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: Heun, down to time 0
@@ -464,7 +464,7 @@ lab.show(
 #
 # $$S = \int_0^1 \mathbb E\,|u - (x_1 - x_0)|^2\,dt = \int_0^1\mathbb E|u|^2\,dt - \mathbb E|x_1-x_0|^2 \tag{56}$$
 #
-# (the chord is the mean of $u$ along the path). $S = 0$ means: one Euler step is exact.
+# (the chord is the mean of $u$ along the path). $S = 0$ means: one Euler step is exact. Thick above: the third that is least straight.
 
 # %%
 S = dc.straightness_defect(flow, noise).mean()
@@ -494,7 +494,7 @@ straighter, second = trained_on(without_end(*pairs), 800, network)
 reflowed = dc.velocity_model_from_steps(straighter)
 
 # %% [markdown]
-# First the number, then the points.
+# First the number:
 
 # %%
 few_noises = noise[: lab.up_to(500, least=10)].float()
@@ -521,7 +521,7 @@ extra = table["reflow", 1][1] - table["flow", 50][1]
 lab.claim("strays: reflow, 1 step, less flow, 50 steps", extra, above=0, history=second)
 
 # %% [markdown]
-# By distance, one step now does what took eight or more; by strays, what took five or six. The price: reflow learns from the first flow, not from data. It inherits each stray and adds its own. The distance hardly shows it.
+# By distance, one step now does what took more than eight (section 5); by strays, what took between four and eight. The price: reflow learns from the first flow, not from data. It inherits strays and adds its own. The distance hardly shows it.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: one Gaussian, exactly
@@ -589,22 +589,22 @@ print(f"mean of the noises, first coordinate: across {means[0]:.4f}, within {mea
 # Three ways to data in one call, on the two moons of lesson 05:
 #
 # - **the exact field**: one Euler step, which we know to fail;
-# - **a student**: draw noises, follow the exact flow from each, and regress on these pairs at $t = 1$ *only*. Each noise has one end, so nothing is averaged away. This **distillation** is a reflow that cares for one step alone;
-# - **a consistency model** $f(x_k, k)$, trained to give the *same* answer at neighbouring rows of one path. That alone is worthless: every constant does it. What brings in the data is the **boundary**: at the lowest level the answer is the state itself. It is built in:
+# - **a student**: draw noises, follow the exact flow from each, and regress on these pairs at $t = 1$ *only*. Each noise has one end, so nothing is averaged away. This **distillation** is a reflow for one step alone;
+# - **a consistency model** $f(x_k, k)$, trained to give the *same* answer at neighbouring rows of one path. That alone is worthless: every constant does it. What brings in the data is the **boundary**: at the lowest level the answer is the scaled state $y$. It is built in:
 #
 # $$f(x_k, k) = c_{\text{skip}}\,y + c_{\text{out}}\,F(x_k, k), \qquad y = \frac{x_k}{\sqrt{\bar\alpha_k}}, \tag{58}$$
 #
-# with $c_{\text{skip}} = \frac{s^2}{(\sigma_k-\sigma_1)^2+s^2}$ and $c_{\text{out}} = \frac{s\,(\sigma_k-\sigma_1)}{\sqrt{s^2+\sigma_k^2}}$, where $\sigma_k = \sqrt{1-\bar\alpha_k}/\sqrt{\bar\alpha_k}$ is the noise level of row $k$, and $s$ the spread of the data. At $k = 1$ they are 1 and 0, whatever the network $F$ says:
+# with $c_{\text{skip}} = \frac{s^2}{(\sigma_k-\sigma_1)^2+s^2}$ and $c_{\text{out}} = \frac{s\,(\sigma_k-\sigma_1)}{\sqrt{s^2+\sigma_k^2}}$, where $\sigma_k = \sqrt{1-\bar\alpha_k}/\sqrt{\bar\alpha_k}$ is the noise level of row $k$, and $s = 1$ here the spread of the data. At $k = 1$ they are 1 and 0, whatever the network $F$ says:
 
 # %%
 levels = dc.schedule_from_noise_levels(dc.karras_levels(10.0, 0.03, 8))
 wild = dc.consistency_model(levels, lambda x, k: 1e6 * torch.tanh(x))
 lowest = torch.randn(5, 2, generator=rng)
 assert torch.equal(wild(lowest, 1), lowest / levels.alpha_bars[1].sqrt().float())
-print("at row 1 a consistency model is the identity, to the bit")
+print("at row 1 a consistency model answers y, to the bit")
 
 # %% [markdown]
-# The student is shipped (`make train-one-step`). The consistency model we train here, on 4 096 paths of the exact field by 8 steps of Heun. The answer at the lower row is the target; it comes from a copy that follows the network, and no gradient flows into it.
+# The student is shipped (`make train-one-step`). The consistency model we train here, on 4 096 paths of the exact field, by Heun from row 8 to 1. The answer at the lower row is the target; it comes from a copy that follows the network, and no gradient flows into it.
 
 # %%
 moons = dc.mixture(toys.toy_centres("moons", 100)[0].float(), toys.toy_centres("moons")[1] ** 2)
@@ -667,7 +667,7 @@ lab.claim("student: strays", judged["student"][1], at_most=0.05)
 lab.claim("consistency: strays", judged["consistency"][1], at_most=0.2, history=nearer)
 
 # %% [markdown]
-# Even data scatters about its floor here, as five clouds are few; by distance the student cannot be told from it. Its strays can: they lie in the gap between the moons, as neighbouring noises go to different moons, and a smooth network must cross. The aim for the consistency model was 10 % strays; by the last claim it misses that, narrowly. Errors add up from row to row. More rows are more exact, and need longer training.
+# Moons have many centres, hence few strays in data. Even data scatters about its floor here, as five clouds are few; by distance the student cannot be told from it. Its strays can: they lie in the gap between the moons, as neighbouring noises go to different moons, and a smooth network must cross. The consistency model misses its aim, 10 % strays, narrowly. Errors add up from row to row.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: answers on the way
@@ -695,6 +695,9 @@ def answer_at(row):
 lab.Explorer(fig, panels, answer_at, {"row": lab.slider("row", 1, 8, 5)})
 
 # %% [markdown]
+# The consistency model: at row 8 it shows both moons already. The best guess is a mean over both there, and shows them only in the low rows.
+
+# %% [markdown]
 # ## 9. Digits in few steps
 #
 # The shipped network of lesson 06 was trained to tell $v$ on the cosine schedule. By section 5 it *is* a velocity: nothing has to be trained to try other grids.
@@ -717,7 +720,7 @@ def digit_velocity(x, time):
 
 
 # %% [markdown]
-# Same noise, same network, Euler's step, on three grids: even times of the line; even rows of the network's own schedule; even rows of VP. Again two numbers: the share that the judge reads **as asked**, and the **spread** within a digit, divided by that of as many real ones (lesson 10). **Predict**: with a label, what is drawn in *one* step? Will the line beat the network's own schedule?
+# Same noise, same network, Euler's step, on three grids: even times of the line; even rows of the network's own schedule; even rows of VP. Two numbers: the share that the judge reads **as asked**, and the **spread** within a digit, divided by that of as many real ones (lesson 10). **Predict**: with a label, what is drawn in *one* step? Will the line beat the network's own schedule?
 
 # %%
 test = data.images("test")
@@ -746,7 +749,7 @@ gain = read["line", 2] - read["VP", 2]
 lab.claim("2 steps, as asked: line less VP", gain, above=0, **mnist)
 
 # %% [markdown]
-# One step draws the mean of each digit. The judge takes every such blur for an 8, so it is right by chance, 0.10. And the line wins nothing over the cosine schedule, for the two grids are nearly the same:
+# One step draws the mean of each digit. The judge takes every such blur for an 8, so it is right for the eights only, 0.10. (One of 60 digits is 0.017.) And the line wins nothing over the cosine schedule, for the two grids are nearly the same:
 
 # %%
 even = torch.linspace(0, 1, 1001, dtype=torch.float64)
@@ -756,11 +759,11 @@ for name, table in (("cosine", cosine), ("VP", schedule)):
     )
 
 # %% [markdown]
-# With $\sqrt{\bar\alpha}$ and $\sqrt{1-\bar\alpha}$ a cosine and a sine of an angle that grows evenly, that schedule had almost the even clock of the straight line already.
+# With $\sqrt{\bar\alpha}$ and $\sqrt{1-\bar\alpha}$ a cosine and a sine of an angle that grows evenly, that schedule had almost the even clock of the straight line.
 #
 # ## 10. Which end is noise?
 #
-# Papers on flows do not agree on the end that is noise, on what is called $x_0$, or on the sign of the velocity. The table holds this course and five others (the last runs on a circle, not a line). The test: take the exact field *in their convention*, start from noise at their end, solve to the other, and compare with where we arrive.
+# Papers on flows do not agree on the end that is noise, on what is called $x_0$, or on the sign of the velocity. The table holds this course and five others (the last runs on a circle, not a line). The test: take the exact field *in their convention*, start from noise at their end, solve to the other, and compare with our end.
 
 
 # %%
@@ -829,7 +832,7 @@ for ax, (name, field) in zip(axes, halves.items(), strict=True):
 lab.show(fig, "Points by the flow rightly translated, and with time, sign, or both forgotten.")
 
 # %% [markdown]
-# The sign alone gives eight clean heaps on a ring. It is too small; the eye hardly notices, the numbers do. Time alone, or neither, runs away from the data, which is at least seen.
+# The sign alone gives eight clean heaps on too small a ring: the numbers tell, the eye only beside the left picture. Time alone, or neither, runs away from the data.
 #
 # ## 11. Exercises
 #
@@ -914,7 +917,7 @@ lab.show(
 )
 
 # %% [markdown]
-# Where does one step of your reflow put strays, and why there? Make the pairs with 5 steps instead of 40. Then mend the pairs with a Heun step of your own.
+# Where does one step of your reflow put strays, and why there? Make the pairs with 5 steps instead of 40. Then mend the pairs by your own Heun step.
 #
 # ## 12. Summary
 #
