@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10 · Can you tell a diffusion model what to draw?
 #
-# A model that draws *some* digit is a toy. You want *this* digit, or the rest of a picture that you began. Guidance steers a trained model while it samples. This lesson steers in three ways, and asks each time, beside an exact answer, what is really drawn.
+# You want not *some* digit but *this* one, or the rest of a picture that you began. Guidance steers a trained model while it samples. This lesson steers in three ways, and asks, beside an exact answer, what is really drawn.
 #
 # **At the end you can**
 # - steer by a classifier and by a label, and convert the two scales in use;
@@ -50,7 +50,7 @@ def drawn_by(v_model):
 walks = {w: drawn_by(dc.classifier_free(network, labels, guidance_scale=w)) for w in scales}
 
 # %% [markdown]
-# Asked for 0 to 9, one row a scale, one noise a column. Which row is the clearest? Which would you take for handwriting?
+# Asked for 0 to 9, one row a scale, one noise a column. Which row is the clearest? Which looks like handwriting?
 
 # %%
 fig, axes = lab.figure(1, len(scales), width=7, height=5.4)
@@ -85,7 +85,7 @@ controls = {
 lab.Explorer(fig, panels, steer, controls, play="done")
 
 # %% [markdown]
-# At $w = 0$ the label is ignored. At $w = 1$ the digits are varied, and some are hard to read. At $w = 8$ all are bold and clear, and still not copies of each other. A large scale decides at once: the digit can be read in what is expected from the first calls on. At $w = 1$ it appears after three or four calls. The second half of the way changes edges only.
+# At $w = 0$ the label is ignored. At $w = 1$ the digits are varied, and some are hard to read. At $w = 8$ all are bold, and still not copies of each other. A large scale decides early: what is expected is sharp from the first call on. At $w = 1$ it begins as a blurred mean of the class, and is one sharp digit at about the fourth call. The second half of the way changes edges only.
 #
 # ## 2. A classifier steers
 #
@@ -96,8 +96,6 @@ lab.Explorer(fig, panels, steer, controls, play="done")
 # The first part is the model, and needs no labels. The second is the gradient of a **classifier** that looks at $x_t$. With $\hat\epsilon = -\sqrt{1-\bar\alpha_t}\,\nabla\log q$ (lesson 07), this is **classifier guidance**:
 #
 # $$\hat\epsilon_y = \hat\epsilon - \sqrt{1-\bar\alpha_t}\;\nabla\log p(y\mid x_t). \tag{45}$$
-#
-# Now you.
 #
 # **Exercise 1. Write it.** `my_guided(eps_hat, x_t, classifier, y, alpha_bar_t)` returns $\hat\epsilon_y$. `classifier(x_t)` answers with *logits* (B, classes): their `log_softmax` over the classes is $\log p(\cdot\mid x_t)$. Take the gradient by autograd. `x_t` and `eps_hat` are (B, D), `y` (B,) holds labels, `alpha_bar_t` is a number.
 
@@ -122,7 +120,7 @@ def my_guided(eps_hat, x_t, classifier, y, alpha_bar_t):
 lab.check("10.1", my_guided)
 
 # %% [markdown]
-# Here is the package's version. It wraps an `eps_model` and is one, so every sampler of the course takes it.
+# The package's version wraps an `eps_model` and is one, so every sampler takes it.
 
 # %%
 lab.show_source(dc.classifier_guided)
@@ -146,7 +144,7 @@ print("classifier guidance is the eps_model of the class, at t = 1, 30 and 100")
 # %% [markdown]
 # ### What breaks: a classifier of clean data
 #
-# A classifier for clean data is easy to find. Somebody takes an excellent one, the exact $p(y\mid x_0)$, and asks it about $x_t$. **Predict**: 2 000 samples of class 1. Will their mean be 1? Their spread 0.5? Will they be on the right side?
+# Somebody takes an excellent classifier of clean data, the exact $p(y\mid x_0)$, and asks it about $x_t$. **Predict**: 2 000 samples of class 1. Will their mean be 1? Their spread 0.5? Will they be on the right side?
 
 # %%
 flow_start = torch.special.ndtri((torch.arange(2000).double() + 0.5) / 2000)[:, None]
@@ -170,7 +168,7 @@ for name, classifier in (("knows the noise", knows_noise), ("clean data only", c
 assert abs(ends["knows the noise"].std() - 0.5) < 0.05 and ends["clean data only"].std() < 0.25
 
 # %% [markdown]
-# Every sample is "as asked", more than of the right class itself (0.977 of it lies on its side). Yet the spread is less than half of what it should be: most of them sit in one spot, just above 1. (At every $t$ the gradient of this classifier is a wall at $x_t = 0$. What starts on its left is thrown over at once, lands where the pull ends, and goes on together.) **Accuracy does not see it; the distribution does.** Why so? Move $t$: in much noise nothing is certain. The left picture shows who knows that.
+# Every sample is "as asked", more than of the right class itself (0.977 of it lies on its side). Yet the spread is less than half of 0.5: most sit in one spot, just above 1. (At every $t$ this classifier pulls with full strength left of 0. In a few steps all are thrown over, land where the pull ends, and go on together.) **Accuracy does not see it; the distribution does.** Move $t$: in much noise nothing is certain. Which classifier knows that?
 
 # %%
 fig, axes = lab.figure(2, width=9.5, height=3)
@@ -204,11 +202,11 @@ def ask_both(t):
 lab.Explorer(fig, curves.values(), ask_both, {"t": lab.slider("t", 0, 100, 60)})
 
 # %% [markdown]
-# So a classifier for guidance is trained on *noisy* data, and told $t$. And it is $\log p(y\mid x_t)$, after `log_softmax`, whose gradient counts, and not a logit.
+# So a classifier for guidance is trained on *noisy* data, and told $t$.
 #
 # ### Two that are trained
 #
-# In practice nobody knows $p(y\mid x_t)$; it is learned. Two small networks of the same size get 1 000 steps each. The first sees points with their noise, at every $t$. The second sees the same points clean.
+# In practice $p(y\mid x_t)$ is learned. Two networks of the same size get 1 000 steps each. The first sees noisy points, at every $t$; the second sees them clean.
 
 
 # %%
@@ -284,7 +282,7 @@ lab.claim("noisy: their spread, less 0.5", abs(by_noisy.std() - 0.5), at_most=0.
 lab.claim("clean: spread of the samples (right: 0.5)", by_clean.std(), at_most=0.3, **on_both[1])
 
 # %% [markdown]
-# Learning from noisy points is enough: mean and spread are those of the class, to a few hundredths. The other has learned its own task, and draws what the exact classifier of clean data drew.
+# Learning from noisy points is enough: mean and spread are right to a few hundredths. The other draws what the exact classifier of clean data drew.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: moving the mean instead
@@ -370,14 +368,15 @@ lab.claim("clean: spread (by the ODE at most 0.3)", by_clean.std(), at_least=0.4
 
 # %% [markdown]
 # Even the classifier of clean data does little harm here: each step adds fresh noise, and the last steps, where it is right, mend what the first ones did. A chain with fresh noise hides a wrong guide; the ODE, which adds none, shows it.
-#
+
+# %% [markdown]
 # ## 3. No classifier at all
 #
-# Solve Bayes' rule for the gradient: $\nabla\log p(y\mid x_t) = \nabla\log q(x_t\mid y) - \nabla\log q(x_t)$. Both are known to a network that answers with and without a label! So their difference *is* a classifier's gradient. Times $w$ in (45), that is **classifier-free guidance**:
+# Solve Bayes' rule for the gradient: $\nabla\log p(y\mid x_t) = \nabla\log q(x_t\mid y) - \nabla\log q(x_t)$. A network that answers with and without a label knows both. So their difference *is* a classifier's gradient. Taken $w$ times in (45), it gives **classifier-free guidance**:
 #
 # $$\hat\epsilon(x_t) + w\,\big[\hat\epsilon(x_t, y) - \hat\epsilon(x_t)\big] = (1 + w')\,\hat\epsilon(x_t, y) - w'\,\hat\epsilon(x_t), \qquad w = 1 + w'. \tag{47}$$
 #
-# Both sides are published, and both call their scale $w$. On the left (our `guidance_scale`) 0 means no label, 1 the label alone. On the right (our `strength`, the $w'$) 0 means the label alone. So "guidance 0" is no guidance in one paper, and no *label* in the other. Always ask: **which number gives the plain conditional model?** The same $w$ mixes any linear answer of the network, such as its $\hat v$: $x_t$ is the same in both. And a guided step costs two calls.
+# Both sides are published, and both call their scale $w$. On the left (our `guidance_scale`) 0 means no label, 1 the label alone. On the right (our `strength`, the $w'$) 0 means the label alone. So "guidance 0" is no guidance in one paper, no *label* in the other. Always ask: **which number gives the plain conditional model?** The same $w$ mixes $\hat v$, too: it is a multiple of $\hat\epsilon$ plus one of $x_t$, and $x_t$ is the same in both. A guided step asks the network twice; we count the pair as one call.
 
 # %%
 a, b = told(places, 50), whole(places, 50)
@@ -391,11 +390,11 @@ for w in (0.0, 1.0, 1.5, 4.0):
 # %% [markdown]
 # ## 4. What does guidance sample?
 #
-# At $w = 1$ the samples follow $p(x\mid y)$. And at $w = 3$? The formula adds $3\,\nabla\log p(y\mid x_t)$, so it is often said that guidance samples the **tilted density**
+# Let $p(x)$ be the density of the data. At $w = 1$ the samples follow $p(x\mid y)$. And at $w = 3$? The formula adds $3\,\nabla\log p(y\mid x_t)$, so it is often said that guidance samples the **tilted density**
 #
 # $$\frac{p(x)\,p(y\mid x)^w}{Z}, \tag{48}$$
 #
-# with $Z$ so that it integrates to 1: the class, with its doubtful members pushed down. On a line we can compute it by quadrature, and look. **Predict**: beyond $w = 1$, will the samples lie nearer to the middle than the tilted density, or farther out?
+# with $Z$ so that it integrates to 1: the class, with its doubtful members pushed down. On a line we can compute it. **Predict**: beyond $w = 1$, will the samples lie nearer to the middle than the tilted density, or farther out?
 
 # %%
 axis = torch.linspace(-7, 7, 2801, dtype=torch.float64)
@@ -425,7 +424,7 @@ def guided_line(w):
 
 
 # %% [markdown]
-# The solid line is the ODE (DDIM), the dashed one ancestral steps; dots are the tilted density.
+# Solid: the ODE (DDIM). Dashed: ancestral steps. Dots: the tilted density.
 
 # %%
 edges = torch.linspace(-3, 4, 71, dtype=torch.float64)
@@ -478,9 +477,9 @@ for w in (0.0, 0.5, 1.0, 2.0, 3.0):
     print(f"{w:3.1f}     {gaps[0]:.4f}      {gaps[1]:.4f}         {said}")
 
 # %% [markdown]
-# They agree at $w = 0$ and $w = 1$, and nowhere else. Beyond 1 the samples lie farther out than the tilted density, and those of the ODE much closer together. Between 0 and 1 it is the other way round: nearer to the middle, and wider. And the two samplers differ from each other, so **what guidance draws is no law of the model alone**; it depends on the sampler, too.
+# They agree at $w = 0$ and $w = 1$ only. Beyond 1 the samples lie farther out than the tilted density, and those of the ODE much closer together. Between 0 and 1 they lie nearer to the middle, and wider. And the two samplers differ, so **what guidance draws is no law of the model alone**; it depends on the sampler, too.
 #
-# Why? The tilted density has its own noisy versions, and their pull at $x_t$ comes from the *mean of the powers* $p(y\mid x_0)^w$ over all $x_0$ behind $x_t$. Guidance takes the *power of the mean*, $p(y\mid x_t)^w$. The two are the same for $w = 0$ and $w = 1$ only.
+# Why? The tilted density has its own noisy versions, and their pull at $x_t$ comes from the *mean of the powers* $p(y\mid x_0)^w$ over all $x_0$ behind $x_t$. Guidance takes the *power of the mean*, $p(y\mid x_t)^w$. The two are equal at the scales 0 and 1 only.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: a case that pencil and paper can do
@@ -516,7 +515,7 @@ for w in (0.0, 0.5, 1.0, 2.0, 3.0):
 # %% [markdown]
 # ## 5. Accuracy against variety
 #
-# Back to digits. Two numbers for each scale: the share in which the judge sees the digit **as asked**, and the **spread** within a class (root of the mean variance of the pixels), divided by that of as many real digits. One alone is worthless: ten copies of one clear 3 would be as asked; noise would be varied.
+# Two numbers for each scale of digits: the share in which the judge sees the digit **as asked**, and the **spread** within a class (root of the mean variance of the pixels), divided by that of as many real digits. One alone is worthless: copies of one clear 3 are as asked; noise is varied.
 
 # %%
 test = data.images("test")
@@ -535,7 +534,7 @@ found = {w: place_of(states[-1]) for w, (states, _) in walks.items()}
 found_real = (1.0, judge.as_asked(opinion, real, real_labels))
 
 # %% [markdown]
-# On the left your 100 digits a scale; with so few, take differences of 0.02 for chance. In the middle and on the right stands the committed run of `benchmarks/guidance.py`: 12 calls a digit, 2 000 digits a scale, the mean of three such sets. It has the Fréchet distance to the test digits as well (lesson 06), in multiples of its floor: that is what real training digits have on average, so one set of them may lie a little below 1.
+# On the left your 100 digits a scale; with so few, take differences of 0.02 for chance. In the middle and on the right stands the committed run of `benchmarks/guidance.py`: 12 calls a digit, the mean of three sets of 2 000 digits a scale. It has the Fréchet distance to the test digits as well (lesson 06), in multiples of its floor, what real training digits have on average: three sets of them may lie a little below 1.
 
 # %%
 table = lab.measured("guidance")
@@ -565,7 +564,7 @@ lab.show(
 )
 
 # %% [markdown]
-# From 0 to 1 the label arrives; from 1 to 2 the last doubtful digits go, and some of the spread with them. After that nothing is left to gain. The Fréchet distance, least near 1.5, sees what the other two hardly do: the digits become more typical than real ones. We fixed $w = 1.5$ before the benchmark ran, and three aims, to be met together:
+# From 0 to 1 the label arrives; from 1 to 2 the last doubtful digits go, and some of the spread with them. After that nothing is left to gain. The Fréchet distance, least near 1.5, sees what the other two hardly do: beyond it the digits, taken together, become less like real ones. We fixed $w = 1.5$ before the benchmark ran, and three aims, to be met together:
 
 # %%
 mnist = {"digits": test}
@@ -580,11 +579,11 @@ lab.claim("table, scale 1.5: Fréchet distance / floor", chosen["frechet"], at_m
 # %% [markdown]
 # ## 6. A part of the picture is known
 #
-# The third way to steer: the upper half of a picture is given, and the model shall draw the rest. More generally a *measurement* $y = A x_0 + {}$noise is given, where $A$ is linear: some pixels, or a blurred picture. We want samples of $p(x_0\mid y)$. For a mixture of $N(m_k, v_kI)$ with shares $\pi_k$ this is a mixture again:
+# The upper half of a picture is given, and the model shall draw the rest. More generally a *measurement* $y = A x_0 + {}$noise is given, where $A$ is linear: some pixels, or a blurred picture. We want samples of $p(x_0\mid y)$. For a mixture of $N(m_k, v_kI)$ with shares $\pi_k$ this is a mixture again:
 #
 # $$p(x_0\mid y) = \sum_k \pi_k'\,N\big(m_k + G_k(y - Am_k),\ v_k(I - G_kA)\big), \qquad \pi_k' \propto \pi_k\,N(y;\,Am_k, S_k), \tag{49}$$
 #
-# with $S_k = v_kAA^\top + R$, $G_k = v_kA^\top S_k^{-1}$ and $R$ the variance of the noise. Each Gaussian is conditioned by linear algebra, and weighted anew by how well it explains $y$. So we know what is right, and can judge three methods:
+# with $S_k = v_kAA^\top + R$, $G_k = v_kA^\top S_k^{-1}$ and $R$ the variance of the noise. Each Gaussian is weighted anew by how well it explains $y$. So we can judge three methods:
 #
 # - **Pasting.** After every step, overwrite the known part by the given one, with fresh noise $\epsilon$ of the level $s$ at which the step arrives: $\sqrt{\bar\alpha_s}\,x_0 + \sqrt{1-\bar\alpha_s}\,\epsilon$.
 # - **Resampling** (RePaint). Paste, then add the noise of one step again, step and paste again, for some rounds, before going on.
@@ -613,7 +612,7 @@ def first(x0):
 
 
 # %% [markdown]
-# The chains use $\sigma_t^2 = \beta_t$. Pasting measures without noise; the gradient needs some, of variance 0.01. So each has its own exact answer.
+# Each step adds noise of variance $\beta_t$. Pasting measures without noise; the gradient needs some, of variance 0.01. So each has its own exact answer.
 
 # %%
 methods = ["pasting", "resampling, 5 rounds", "resampling, 20 rounds"]
@@ -640,7 +639,7 @@ def samples_by(method):
 
 
 # %% [markdown]
-# In the left picture the data are grey. On the right is the second number alone:
+# On the left the data are grey. On the right is the second number alone:
 
 # %%
 fig, axes = lab.figure(2, width=9.5, height=3.7)
@@ -678,7 +677,7 @@ def fill(method):
 lab.Explorer(fig, [cloud, exact, counted], fill, {"method": lab.choice("method", methods)})
 
 # %% [markdown]
-# All of it beside the exact answer. The *measurement error* is the root mean square of the first number less 1.6. Where the measurement is noisy, the exact answer has one, too.
+# The *measurement error* is the root mean square of the first number less 1.6. Where the measurement is noisy, the exact answer has one, too.
 
 # %%
 print("                         mean    exact    spread   exact    measurement error, exact")
@@ -696,12 +695,12 @@ for method in methods:
     )
 
 # %% [markdown]
-# The aim is: mean within 0.05, spread within 10 %. **Pasting has no measurement error at all, and is wrong**: each step draws the free part beside the known part *as it was before*. Then new noise is pasted, which the free part has never seen. Going back and forth helps, for then both parts can agree: 20 rounds meet the aim, 5 do not. The gradient with $C$ is right as well, and its measurement error is about the one that it must have. Without $C$ it trusts every early guess and pulls too hard: it misses the second number, and fits the first better than it should.
+# The aim is: mean within 0.05, spread within 10 %. **Pasting has no measurement error at all, and is wrong**: each step draws the free part beside the known part *as it was before*. Then new noise is pasted, which the free part has never seen. Going back and forth lets both parts agree: 20 rounds meet the aim, 5 just miss it. The gradient with $C$ meets it as well, and its measurement error is about what it must be. Without $C$ it trusts every early guess and pulls too hard: it misses the second number, and fits the first better than it should.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: going back more than one step
 #
-# The published version of resampling goes back ten steps at a time, walks down again in single steps, and only then goes back the next time. Does that help here? `resampled` goes back as far as its step went. So we give it a step that walks several single ones. The last block is walked step by step, so that every step above it is repeated.
+# The published version of resampling goes back ten steps at a time, walks down again in single steps, and only then goes back the next time. Does that help here? `resampled` goes back as far as its step went. So we give it a step that walks several single ones. The last block is walked step by step: a step that arrives at 0 is not repeated. So all single steps but the last are walked once a round.
 
 
 # %%
@@ -724,14 +723,14 @@ for rounds in (5, 20):
         taus = [*range(100, jump, -jump), *range(jump, -1, -1)]
         options = {"variances": ladder.betas, "generator": chance}
         *_, last = dc.sample_chain(step, ladder, bent_eps, plane_start, taus, **options)
-        x, calls_made = last.x_t[:, 1], jump + rounds * (100 - jump)
+        x, calls_made = last.x_t[:, 1], 1 + rounds * 99
         print(
             f"{rounds:2} rounds, {jump:2} back: {calls_made:4} calls, mean {x.mean():.4f}, "
             f"spread {x.std():.4f}"
         )
 
 # %% [markdown]
-# At about the same number of calls the length of the jump changes nothing beyond chance (a mean of 1 000 samples is known to about 0.02). It is the number of rounds that counts. So one step back suffices for this lesson. On pictures the authors found that longer jumps look better.
+# At the same number of calls the length of the jump does not move the mean beyond chance (a mean of 1 000 samples is known to about 0.02). It is the number of rounds that counts. So one step back suffices for this lesson. On pictures the authors found that longer jumps look better.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: the covariance is a slope
@@ -754,8 +753,9 @@ for t in (5, 40, 100):
     print(f"t = {t}: variances {cov[0, 0]:.4f}, {cov[1, 1]:.4f}, covariance {cov[0, 1]:.4f}")
 
 # %% [markdown]
-# For pictures $C$ is a matrix of 784 × 784 numbers. It is never written down: conjugate gradients solve $(ACA^\top + R)\,u = y - A\hat x_0$ with products only, and each product is one backward pass ($J$ is symmetric, as $C$ is).
-#
+# For pictures $C$ is a matrix of 784 × 784 numbers. It is never written down: conjugate gradients solve $(ACA^\top + R)\,u = y - A\hat x_0$ with products only, and each product is one backward pass ($J$ of the best guess is symmetric, as $C$ is, and a network's nearly so).
+
+# %% [markdown]
 # ### Digits
 #
 # Ten real digits, of which the network gets the upper half; no label. The sampler is DDIM with fresh noise ($\eta = 1$). Ten rounds of resampling are a compromise: the plane asked for more.
@@ -804,7 +804,7 @@ fillings = {
 }
 
 # %% [markdown]
-# Look at the row where the halves meet, and at whether each is *one* digit. The judge counts how many it reads as the real one. (Another digit need not be a mistake: many upper halves fit two.)
+# Is each *one* digit, where the halves meet? The judge counts how many it reads as the real one. (Another digit need not be a mistake: many upper halves fit two.)
 
 # %%
 which = torch.arange(10)
@@ -824,11 +824,11 @@ lab.claim("measurement error, pasting", error["pasting"], at_most=0)
 lab.claim("measurement error, gradient", error["gradient"], at_most=0.1, **mnist)
 
 # %% [markdown]
-# Pasting fits the known half without error, and some of its strokes do not go on below. But ten pictures are few: with other noise pasting did as well as the others. **Looking at samples decides little here; the exact case did.**
+# Some strokes of pasting do not go on below. But ten pictures are few: a difference of two may be chance. **Looking at samples decides little here; the exact case did.**
 #
 # ### Your own picture
 #
-# Draw the upper half of something (left button; Shift takes away), then run the cells below. An arc is there to begin with. Without the pad, put any (1, 1, 28, 28) tensor from −1 (black) to 1 (white) into `my_picture`, or the path of a picture file into the pad.
+# Draw the upper half of something (left button; Shift takes away), then run the cells below. An arc is there. Without the pad, put any (1, 1, 28, 28) tensor from −1 (black) to 1 (white) into `my_picture`, or the path of a picture file into the pad.
 
 # %%
 down, across = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
@@ -838,7 +838,7 @@ pad = lab.DrawingPad(2 * arc - 1)
 pad
 
 # %% [markdown]
-# `my_known` says where your picture counts. In the upper row the network goes on as it likes. In the lower row it is also asked for the digits 0 to 9, by (47): guidance wraps the `eps_model`, pasting the step, so both can be used at once. Not each wish can be met: which digit fits no arc like this?
+# `my_known` says where your picture counts. In the lower row the network is also asked for the digits 0 to 9, by (47): guidance wraps the `eps_model`, pasting the step, so both work at once. Which digit fits no arc like this?
 
 # %%
 my_picture = pad.image  # (1, 1, 28, 28)
@@ -890,7 +890,7 @@ tilted_variance = 1 / (1 + 2 / (1 / 3))  # precisions add, and the measurement's
 lab.check("10.2", tilted_variance)
 
 # %% [markdown]
-# **Exercise 3. A guided sampler of your own** (15 minutes). Perhaps guidance is needed in a part of the way only. Write `my_guide(told, untold, sigma, between, w)`: the answers with and without the label, the noise level $\sigma$ of the state (a number), a pair of levels (lowest, highest), a scale. From lowest to highest, guide with $w$ as on the left of (47). Outside, give the plain conditional answer.
+# **Exercise 3. A guided sampler of your own** (15 minutes). Perhaps guidance is needed in a part of the way only. Write `my_guide(told, untold, sigma, between, w)`: the answers with and without the label, the noise level of the state (a number, $\sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$ as in lesson 09), a pair of levels (lowest, highest), a scale. From lowest to highest, guide with $w$ as on the left of (47). Outside, give the plain conditional answer.
 
 
 # %%
@@ -912,7 +912,7 @@ def my_guide(told, untold, sigma, between, w):
 lab.check("10.3", my_guide)
 
 # %% [markdown]
-# Now find levels and a scale of your own that beat the seven: a star above and to the right of their curve, by more than chance (0.02 in either number). Your digits are drawn from the same noise; the ten calls are made at the levels 20, 10.3, 5.3, 2.7, 1.4, 0.72, 0.37, 0.19, 0.10 and 0.05. The levels given below lie about on the curve. Then change `my_guide` itself: a scale that rises on the way, or falls?
+# Now find levels and a scale of your own that beat the seven: a star above and to the right of their curve, by more than chance (0.02 in either number). Your digits start from the same noise; the ten calls are at the levels 20, 10.3, 5.3, 2.7, 1.4, 0.72, 0.37, 0.19, 0.10 and 0.05. The levels given below lie about on the curve. Then change `my_guide` itself: a scale that rises on the way, or falls?
 
 # %%
 my_levels, my_scale = (0.3, 3.0), 3.0
@@ -945,10 +945,10 @@ lab.show(fig, "Your guidance beside the seven scales: share as asked against spr
 # ## 8. Summary
 #
 # 1. Bayes' rule adds the gradient of a classifier to the score; at scale 1 that is exact, if the classifier knows the noise.
-# 2. Two answers of one network, with and without the label, replace the classifier; two scales are in use, and they differ by 1.
-# 3. Guided samples follow the tilted density at scale 0 and 1 only, and elsewhere each sampler draws something of its own.
+# 2. Two answers of one network, with and without the label, replace the classifier; two scales are in use, 1 apart.
+# 3. Guided samples follow the tilted density at scale 0 and 1 only; elsewhere each sampler draws its own.
 # 4. Guidance buys accuracy with variety, so both are measured, beside real data.
-# 5. Pasting a known part has no measurement error and is wrong; resampling in enough rounds, or the gradient with the covariance, comes close to the exact answer.
+# 5. Pasting a known part has no measurement error and is wrong; enough rounds of resampling, or the gradient with the covariance, come close to the exact answer.
 #
 # | equation | function |
 # |---|---|
