@@ -27,7 +27,7 @@ torch.set_num_threads(1)  # so that sums repeat to the last digit; nothing here 
 #
 # ### Exhibit 1: paths that do not agree
 #
-# Somebody follows $dx = -\tfrac12 x\,dt + \sigma\,dW$ by Euler–Maruyama (lesson 08): 2 000 paths from $x = 1$, with $\sigma = 1.5$, in 100 steps of $\Delta t = 0.01$. Here are five paths, and five paths of right code. What is different?
+# Somebody follows $dx = -\tfrac12 x\,dt + \sigma\,dW$ by Euler–Maruyama (lesson 08): 2 000 paths from $x = 1$, with $\sigma = 1.5$, in 100 steps of $\Delta t = 0.01$. A **push** is what the noise did in one step: what is left of the step without its drift, divided by $\sigma\sqrt{\Delta t}$. Its variance should be 1, and each path can estimate that from its own 100 pushes. Here are five paths, five paths of right code, and the estimates of all paths. What is different?
 
 # %%
 codes = {"exhibit": exhibits.noisy_walk, "right code": mended.noisy_walk}
@@ -51,7 +51,7 @@ lab.show(
 )
 
 # %% [markdown]
-# A **push** is what the noise did in one step: what is left of the step without its drift, divided by $\sigma\sqrt{\Delta t}$. Its variance should be 1. Each path can estimate that from its own 100 pushes. On average both codes get it right. But the estimates should scatter by $\sqrt{2/100} = 0.14$ (lesson 08), and those of the exhibit scatter twice as much.
+# On average both codes get the variance of a push right. But the estimates should scatter by $\sqrt{2/100} = 0.14$ (lesson 08), and those of the exhibit scatter twice as much.
 #
 # **Choose an instrument**, here and in each exhibit. Which question will the exhibit fail? Decide first. The cross is the exhibit, the blue dot is right code, and what is allowed is grey. An instrument for which both are inside cannot see this mistake.
 
@@ -115,7 +115,7 @@ lab.check("14b.1", noisy_walk)
 #
 # ### Exhibit 2: too many calls
 #
-# The probability flow carries points of the data to noise. The divergence of its velocity, summed up on the way, gives their log density (lesson 09). It is estimated with one random direction (lesson 07). A solver chooses its steps so that the error stays below a tolerance, and each call of the right side costs a pass through the network. Here are the calls for 20 points:
+# The probability flow carries points of the data to noise. The divergence of its velocity, summed up on the way, gives their log density (lesson 09). It is estimated with one random direction (lesson 07). A solver chooses its steps so that the error stays below a tolerance, and each call of the ODE's right side costs a pass through the network. Here are the calls for 20 points:
 
 # %%
 tolerances = [1e-2, 1e-3, 1e-4]
@@ -196,7 +196,21 @@ lab.check("14b.2", right_side)
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: is the exhibit's result worse at all?
 #
-# The error that the solver estimates falls like the step itself in the exhibit, and like its fourth power or faster in right code. But the result is no worse. Its fresh draws average out on the way, while one direction keeps its luck: in right code the log density of a point scatters by about half a nat from solve to solve, in the exhibit by a fifth of that. But that is what `probes` of `dc.log_likelihood` is for: the average of several directions costs little, and the tolerance means something again. The points, too, end nearer to the exact place in the exhibit, for its steps are far smaller than the tolerance asks.
+# The error that the solver estimates falls like the step itself in the exhibit, and like its fourth power or faster in right code. But the result is no worse. Its fresh draws average out on the way, while one direction keeps its luck. How much does the log density of a point scatter from solve to solve, at the tolerance 0.001?
+
+# %%
+scatters = {}
+for name, make in makers.items():
+    sums = [flows.solved(make, 1e-3, seed).x[:, 2] for seed in range(40)]
+    scatters[name] = torch.stack(sums).var(0).mean().sqrt()
+    print(f"{name}: scatter {scatters[name]:.4f} nats, {calls[name][1]} calls")
+solves = (scatters["right code"] / scatters["exhibit"]).square().ceil().int()
+print(
+    f"the exhibit's scatter with right code: {solves} solves, {solves * calls['right code'][1]} calls"
+)
+
+# %% [markdown]
+# In right code it is about half a nat, in the exhibit a fifth of that. `probes` of `dc.log_likelihood` averages several directions, each with a solve of its own. For so small a scatter that takes more calls than the exhibit made. What right code gains is that the tolerance means something again: calls hardly grow with its digits, and `std_error` tells the scatter. The points, too, end nearer to the exact place in the exhibit, for its steps are far smaller than the tolerance asks.
 
 # %% [markdown]
 # ## 3. A fast sampler
@@ -232,7 +246,7 @@ def sample_both(calls):
 lab.Explorer(fig, sheets, sample_both, {"calls": lab.slider("calls", 1, 20, 10)})
 
 # %% [markdown]
-# From five calls on, more do not help. **Choose an instrument:**
+# From three calls on the grain of right code is 0. That of the exhibit stays near 0.25 from five calls on. **Choose an instrument:**
 
 # %%
 lab.Explorer(*hall.instruments(3))
@@ -333,7 +347,7 @@ else:
 lab.show(fig, "Your pictures, and what your sampler makes of noise.")
 
 # %% [markdown]
-# With the four pictures given here: from five calls on. From three on each sample is one of them, but three still change from one picture to another.
+# With the four pictures given here: from five calls on. From three on each sample is one of them, but from three to five calls three of the twelve still change to another picture.
 #
 # ## 4. Inpainting
 #
@@ -423,7 +437,7 @@ lab.check("14b.4", filled)
 #
 # ### Exhibit 5: samples that leave the data
 #
-# (Lesson 10.) The data are two classes of numbers, $N(-1, \tfrac14)$ and $N(1, \tfrac14)$. Somebody wants the second with the weight $w$: samples of $p(x)\,p(y|x)^w/Z$. They add the exact slopes, $\nabla\log p(x) + w\,\nabla\log p(y|x)$, at each noise level, and follow the probability flow. Drag $w$:
+# (Lesson 10.) The data are two classes of numbers, $N(-1, \tfrac14)$ and $N(1, \tfrac14)$. Somebody wants the second with the weight $w$: samples of $p(x)\,p(y|x)^w/Z$, where $Z$ makes the integral 1. They add the exact slopes, $\nabla\log p(x) + w\,\nabla\log p(y|x)$, at each noise level, and follow the probability flow. Drag $w$:
 
 # %%
 fig, (ax,) = lab.figure(width=7, height=3)
@@ -454,7 +468,7 @@ def weigh_slopes(w):
 lab.Explorer(fig, lines, weigh_slopes, {"w": lab.slider("weight", 1.0, 8.0, 3.0, 1.0)})
 
 # %% [markdown]
-# At $w = 8$ half of the exhibit's samples lie beyond 1.95, where the class has 3 % of its numbers. **Choose an instrument:**
+# At $w = 8$ the mean of the exhibit is almost 2. That is two standard deviations above the mean of the class. In right code it hardly moves. **Choose an instrument:**
 
 # %%
 lab.Explorer(*hall.instruments(5))
@@ -481,7 +495,7 @@ hall.diagnose(5, diagnosis)
 hall.open_code(5)
 
 # %% [markdown]
-# **Exercise 5.** Write `tilted(log_prob, log_p, w, x, u)` right, by *rejection*: of the draws `x` of $p(x|y)$, return some. Each comes with a number `u`, even on (0, 1). `log_p(x, 0.0)` is $\log p(y|x)$ without noise.
+# **Exercise 5.** Write `tilted(log_prob, log_p, w, x, u)` right, by *rejection*: of the draws `x` of $p(x|y)$, return some. Each comes with a number `u`, uniform on (0, 1). `log_p(x, 0.0)` is $\log p(y|x)$ without noise.
 
 
 # %%
@@ -597,7 +611,7 @@ lab.check("14b.6", train_control)
 #
 # ### Exhibit 7: three channels
 #
-# (Lesson 12.) Latents $z$ have three channels. They are scaled, so that the schedule fits, and noised. How much of $z$ is left in $z_t$? The squared correlation tells. At $\bar\alpha_t = \tfrac12$ it should be one half. Drag $\bar\alpha_t$:
+# (Lesson 12.) Latents $z$ have three channels. They are scaled, so that $\mathbb E z^2 = 1$ as the schedule needs, and noised. How much of $z$ is left in $z_t$? The squared correlation tells. At $\bar\alpha_t = \tfrac12$ it should be one half. Drag $\bar\alpha_t$:
 
 # %%
 noisers = {"exhibit": exhibits.noisy_latents, "right code": mended.noisy_latents}
@@ -684,7 +698,7 @@ lab.check("14b.7", noisy_latents)
 # %% [markdown]
 # <details><summary>What it was, once you have mended it</summary>
 #
-# By (65) of lesson 12 a scale is a schedule. The channels here have stds 2, 0.8 and 0.25, so each has a schedule of its own, and none has the one that is written down. Over all numbers the second moment is 1: a right average of three wrong parts.
+# By (65) of lesson 12 another scale is another schedule: it shifts the log SNR. The channels here have stds 2, 0.8 and 0.25, so each has a schedule of its own, and none has the one that is written down. Over all numbers the second moment is 1: a right average of three wrong parts.
 #
 # </details>
 #
@@ -692,7 +706,7 @@ lab.check("14b.7", noisy_latents)
 #
 # ### Exhibit 8: a race
 #
-# (Lesson 13.) Somebody compares a flow, followed by Euler's steps, with DDIM. Both get the same exact denoiser, the same noise and the same number of steps. The numbers are energy distances to the data, in floors:
+# (Lesson 13.) Somebody compares a flow, followed by Euler's steps, with DDIM. Both get the same exact denoiser, the same noise and the same number of steps. The numbers are energy distances to the data, in **floors**: one floor is the mean distance of two sets of real data (lesson 05).
 
 # %%
 racers = {"exhibit": exhibits.race, "right code": mended.race}
@@ -776,7 +790,7 @@ lab.check("14b.8", race)
 #
 # ### Exhibit 9: eight for the price of eight
 #
-# (Lesson 15.) Processes compute gradients, each on its own part of a batch, and average them. With twice as many the variance of the mean should be half:
+# (Lesson 15.) Processes compute gradients, each on four examples of its own, and average them. With twice as many processes the batch is twice as large, so the variance of the mean should be half:
 
 # %%
 meaners = {"exhibit": exhibits.mean_gradient, "right code": mended.mean_gradient}
@@ -851,14 +865,14 @@ lab.check("14b.9", mean_gradient)
 # %% [markdown]
 # <details><summary>What it was, once you have mended it</summary>
 #
-# The data of the processes differ, so the variance does not stay quite where it was. But what all share does not average out: by (68) of lesson 15, $C$ is left. One process alone is right, and so is the average: only the *variance against the number* tells.
+# The data of the processes differ, so the variance does not stay quite where it was. But what all share does not average out: by (68) of lesson 15, $C$ is left, the covariance of two processes' gradients. One process alone is right, and so is the average: only the *variance against the number* tells.
 #
 # </details>
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ## Deeper: how small a mistake can be seen?
 #
-# Exhibit 1 is as wrong as it can be. What if the second random number counts little? Let a push be $z\,(\sqrt{1-w^2} + w z')$. Its variance is 1 for every weight $w$, and $w = 1$ is the exhibit. The curve is the exact mean fourth power, $3 + 12w^2 - 6w^4$. The cross is what $n$ pushes read, here without the division by the squared variance. Dotted is $3 \pm 4\sqrt{96/n}$, four standard errors of right code, which it leaves very rarely. With 1 000 pushes, from which weight on is the mistake seen? With 100 000?
+# Exhibit 1 is as wrong as it can be. What if the second random number counts little? Let a push be $z\,(\sqrt{1-w^2} + w z')$; this weight $w$ is not that of exhibit 5. Its variance is 1 for every weight $w$, and $w = 1$ is the exhibit. The curve is the exact mean fourth power, $3 + 12w^2 - 6w^4$. The cross is what $n$ pushes read, here without the division by the squared variance. Dotted is $3 \pm 4\sqrt{96/n}$, four standard errors of right code, which it leaves very rarely. With 1 000 pushes, from which weight on is the mistake seen? With 100 000?
 
 # %%
 rng = torch.Generator().manual_seed(2)
@@ -888,11 +902,11 @@ def weaken(w, n):
     return f"w = {w:g}, {n} pushes: {read:.4f} is {seen} {3 - error:.4f} to {3 + error:.4f}."
 
 
-controls = {
+sliders = {
     "w": lab.slider("weight", 0.0, 1.0, 0.3, 0.05),
     "n": lab.choice("pushes", [1000, 10_000, 100_000], 10_000),
 }
-lab.Explorer(fig, [*edges, dot], weaken, controls)
+lab.Explorer(fig, [*edges, dot], weaken, sliders)
 
 # %% [markdown]
 # Where does the curve cross the upper dotted line? There the mistake is seen in about half of all sets of pushes. Yours is one set, so the cross lies beside the curve.
@@ -904,7 +918,7 @@ for n in (1000, 10_000, 100_000):
     print(f"{n:7} pushes: weights above {crossing:.4f}")
 
 # %% [markdown]
-# For a small $w$ the curve rises like $12 w^2$, and the error falls like $1/\sqrt n$: a mistake of half the size needs 16 times the pushes. So an instrument has a reach, and it belongs to the reading. Exhibits 2, 3, 6 and 8 need no statistics: "the same question, the same answer", "the end is the last guess" and "the state is as before" and "the same levels" hold to rounding, and one call tells. Where there is such an exact property, test that one.
+# For a small $w$ the curve rises like $12 w^2$, and the error falls like $1/\sqrt n$: a mistake of half the size needs 16 times the pushes. So an instrument has a reach, and it belongs to the reading. Exhibits 2, 3, 6 and 8 need no statistics: "the same question, the same answer", "the end is the last guess", "the state is as before" and "the same levels" hold to rounding, and one run tells. Where there is such an exact property, test that one.
 
 # %% [markdown]
 # ## 10. Summary

@@ -580,6 +580,7 @@ WRONG = {
             "standard deviation",
             noisy_with(lambda z, train: train.var((0, 2, 3), correction=0)[:, None, None].sqrt()),
         ),
+        ("by std()", noisy_with(lambda z, train: train.std((0, 2, 3))[:, None, None])),
         ("taken away", centred),
         ("root is missing", noisy_with(lambda z, train: rms(train) ** 2)),
         ("should be divided", noisy_with(lambda z, train: 1 / rms(train))),

@@ -48,6 +48,11 @@ def _centred(z: Tensor, train: Tensor, alpha_bar: float, eps: Tensor) -> Tensor:
     return mended.noisy_latents(z - mean, train - mean, alpha_bar, eps)
 
 
+def _by_std(z: Tensor, train: Tensor, alpha_bar: float, eps: Tensor) -> Tensor:
+    scaled = z / train.std((0, 2, 3), keepdim=True)  # over N - 1
+    return alpha_bar**0.5 * scaled + (1 - alpha_bar) ** 0.5 * eps
+
+
 def _races(generator: torch.Generator) -> list[tuple]:
     """Return (denoise, eps, times): a grid that is not even, an even one, and a single step."""
     cases = []
@@ -162,6 +167,7 @@ EXERCISES = {
             "That divides by the standard deviation. Asked for is E z^2 = 1, mean and all.": (
                 _scaled(lambda m, var: var.rsqrt())
             ),
+            "That divides by std(). Asked for is E z^2 = 1, mean and all.": _by_std,
             "The mean of each channel is taken away. Asked for is a scale alone.": _centred,
             "It is divided by the second moment. Its root is missing.": _scaled(
                 lambda m, var: 1 / m

@@ -77,7 +77,7 @@ def filled(denoise: Callable, x: Tensor, y: Tensor, levels: list[float], noise: 
 def tilted(log_prob: Callable, log_p: Callable, w: float, x: Tensor, u: Tensor) -> Tensor:
     """Return samples of p(x) p(y | x)^w / Z, w at least 1; the logs take (x, noise level).
 
-    x (B,) are draws of p(x | y), u (B,) are even on (0, 1): take what is needed.
+    x (B,) are draws of p(x | y), u (B,) are uniform on (0, 1): take what is needed.
     """
     levels = [*geometric_levels(10, 0.02, 100).tolist(), 0.0]
     x = x + levels[0] * torch.special.ndtri(u)

@@ -30,9 +30,9 @@ def draws(seed: int) -> Callable[[], Tensor]:
     return lambda: rademacher(points(), rng)
 
 
-def solved(make: Callable, tolerance: float) -> Solved:
+def solved(make: Callable, tolerance: float, seed: int = 0) -> Solved:
     """Solve from time 0 to 1; the state (20, 3) holds x and the divergence summed up."""
-    f = make(FLOW.drift, draws(0))
+    f = make(FLOW.drift, draws(seed))
 
     def drift(state: Tensor, time: float) -> Tensor:
         velocity, divergence = f(state[:, :2], time)
