@@ -158,6 +158,19 @@ def test_a_deeper_section_is_folded_and_a_heading_of_its_level_or_above_ends_the
     text = "\n".join(cell.source for cell in build.lesson(source).cells)
     inside = len(re.findall(r"^#+ Deeper:", text, re.M))
     assert inside == sum(deeper for *_, deeper in heads), "a Deeper heading inside a cell"
+    assert not swallowed(build.lesson(source).cells)
+
+
+def swallowed(cells) -> list[str]:
+    """Return the headings of a fold's level or above that stand inside a cell that it hides."""
+    found, level = [], 0
+    for cell in (cell for cell in cells if cell.cell_type == "markdown"):
+        begins = re.match("#+ ", cell.source)
+        if begins and (not level or len(begins[0]) - 1 <= level):
+            level = cell.metadata.get("jp-MarkdownHeadingCollapsed", False) * (len(begins[0]) - 1)
+        inside = re.findall(f"\n(#{{1,{level}}} .*)", cell.source) if level else []
+        found += inside
+    return found
 
 
 def test_a_changed_source_is_noticed(tmp_path, monkeypatch):

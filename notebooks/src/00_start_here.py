@@ -231,7 +231,7 @@ lab.Explorer(fig, [picture, here], dissolve_slowly, controls)
 # - $\epsilon$ ("epsilon", `eps`) is the noise: for every pixel a number of its own from the normal distribution with mean 0 and variance 1;
 # - $\bar\alpha_t$ ("alpha bar", `alpha_bars[t]`) is a number between 0 and 1 that the schedule gives to step $t$. It says what share of the digit's variance is left.
 #
-# Why the roots? Multiplying by $c$ multiplies a variance by $c^2$, and the variances of independent parts add. So the noise brings the variance $1-\bar\alpha_t$: just what the digit has lost, if its variance was 1. And why shrink the digit at all? So that the numbers keep their size. For data of variance 1 the network sees the same variance at every $t$; for our digits (0.39, printed in section 5) it grows slowly to 1. And the last $x_t$ is noise that one can draw. In the package's version `factors` looks up the two numbers, and `combine` adds the parts:
+# Why the roots? Multiplying by $c$ multiplies a variance by $c^2$, and the variances of independent parts add. So the noise brings the variance $1-\bar\alpha_t$: just what the digit has lost, if its variance was 1. And why shrink the digit at all? So that the numbers keep their size. For data of variance 1 the network sees the same variance at every $t$; for our digits (0.39 for MNIST, section 5) it grows slowly to 1. And the last $x_t$ is noise that one can draw. In the package's version `factors` looks up the two numbers, and `combine` adds the parts:
 
 # %%
 lab.show_source(dc.q_sample)
@@ -272,7 +272,7 @@ print(f"the factors meet at t = {half}: {signal[half]:.4f} and {noise[half]:.4f}
 torch.testing.assert_close(signal**2 + noise**2, torch.ones(1001, dtype=torch.float64))
 for t in (250, 500, 750):
     print(f"t = {t}: factor of the noise {noise[t]:.4f}, its variance {noise[t] ** 2:.4f}")
-print(f"variance of our digits: {real.var():.2f}")
+lab.claim("variance of our digits", real.var(), below=1)
 
 # %% [markdown]
 # Less than a quarter, and more than three quarters: the variance grows slowly at both ends. The *squares* of the two factors add up to 1, at every $t$. So they meet not at 0.5, but at $\sqrt{1/2} \approx 0.7071$. (Our digits have a variance below 1, so the noise is already stronger there.)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08 · Can a slope and some noise draw new points?
 #
-# In lesson 07 you learned the score, the slope of the log density. Points that follow it all run uphill and crowd on the ridges. New data should not crowd: they should be spread as the data are. One ingredient is missing, and it is noise. This lesson finds out how much noise, why that is not enough when the data lie in separate places, and what to do then.
+# In lesson 07 you learned the score, the slope of the log density. Points that follow it all run uphill and crowd on the ridges. New data should not crowd: they should be spread as the data are. Noise is missing. How much of it? And why is that not enough when the data lie in separate places?
 #
 # **At the end you can**
 # - say what a Wiener process is, and why noise grows with the root of time;
@@ -46,7 +46,7 @@ def wander(noise_level, step_size):
 
 
 # %% [markdown]
-# Orange points are fresh data with the same blur: what the blue ones should look like in the end. (So that arrows of all noise levels fit, they are drawn as $\sigma^2$ times the score, at a quarter of the length.) Try a large step with little blur.
+# Orange points are fresh data with the same blur: what the blue ones should look like in the end. (Arrows are drawn as $\sigma^2/4$ times the score, so that all fit.) Try a large step with little blur.
 
 # %%
 fig, (ax,) = lab.figure(width=5.2, height=4.8)
@@ -84,7 +84,7 @@ def explore(steps, noise_level, step_size):
 lab.Explorer(fig, [fresh, arrows, walkers], explore, controls, play="steps")
 
 # %% [markdown]
-# The blue points do not stop. They keep moving, and as a crowd they look like the orange ones, if the steps are small and there are enough of them. (These moons are 60 small round hills. Steps well above four times the variance of a hill throw the points out: section 4 shows why.) That is what we want to understand.
+# The blue points do not stop. They keep moving, and as a crowd they look like the orange ones, if the steps are small and there are enough of them. (These moons are 60 small round hills. Steps well above four times a hill's variance throw points out: section 4.)
 #
 # ## 2. Noise that adds up
 #
@@ -141,11 +141,16 @@ controls = {
 lab.Explorer(fig, [paths, squares], refine, controls)
 
 # %% [markdown]
-# The paths grow rougher and do not shrink, and the sums on the right become certain. A smooth curve would have the sum 0 there, in the limit. In formulas, with increments $\Delta W$ of $n$ equal steps from 0 to $t$,
+# The paths grow rougher and do not shrink, and the sums on the right become certain. A smooth curve would have the sum 0 there, in the limit. With the time step itself as standard deviation, the noise dies out as the steps shrink.
+
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: the same in formulas
+#
+# With increments $\Delta W$ of $n$ equal steps from 0 to $t$,
 #
 # $$\mathbb E[W(s)\,W(t)] = \min(s, t), \qquad \sum (\Delta W)^2 \to t, \text{ with the standard deviation } t\sqrt{2/n}. \tag{30}$$
 #
-# The first holds because for $s < t$ the path at $t$ is the path at $s$ plus something independent of it. The second: each square has the mean $t/n$ and the variance $2(t/n)^2$. With the time step itself as standard deviation, the noise dies out as the steps shrink.
+# The first holds because for $s < t$ the path at $t$ is the path at $s$ plus something independent of it. The second: each square has the mean $t/n$ and the variance $2(t/n)^2$.
 
 # %%
 times = torch.tensor([0.0, 0.25, 0.5, 1.0], dtype=torch.float64)
@@ -187,7 +192,9 @@ for equation in equations.values():
     torch.testing.assert_close(end, follow_by_hand(*equation[:2], x, times, dw))
 print("from scratch and by the package: the same states")
 
-# %% [markdown]
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: how far off are the steps?
+#
 # The two equations differ in one thing: the noise of the first has the same size everywhere (**additive**), that of the second grows with $x$ (**multiplicative**). **Predict, then run**: with four times as many steps, by what factor does the mean error at time 1 fall? The truth is the same path in 2 048 steps; for the second equation it is a formula, $x_0\,e^{W(t) - t}$.
 
 # %%
@@ -290,7 +297,7 @@ for n in (4, 8, 16):
 # %% [markdown]
 # ## 4. Langevin dynamics
 #
-# Take the score as drift: $dx = \tfrac12 \nabla\log p(x)\,dt + dW$. This SDE **keeps** $p$: points that are spread as $p$ stay so, though each one moves. Here is why, in one dimension. The density $q$ of moving points changes because the drift carries it along, and because noise spreads it. The **Fokker–Planck equation** says so: $\partial_t\,q = -(fq)' + \tfrac12 (g^2q)''$. Put in $f = \tfrac12(\log p)'$, $g = 1$ and $q = p$. As $p\,(\log p)' = p'$, the right side is $-\tfrac12 p'' + \tfrac12 p'' = 0$.
+# Take the score as drift: $dx = \tfrac12 \nabla\log p(x)\,dt + dW$. This SDE **keeps** $p$: points that are spread as $p$ stay so, though each one moves. (The **Fokker–Planck equation** says why: folded below.)
 #
 # Few SDEs can be followed exactly. One step of Euler–Maruyama with $\Delta t = \delta$ is
 #
@@ -348,11 +355,12 @@ torch.testing.assert_close(x + 0.5 / 2 * -x + 0.5**0.5 * eps, by_package)
 print("from scratch and by the package: the same states")
 
 # %% [markdown]
-# Too wide. Here is why. On $N(0, 1)$ a step is $x - \tfrac{\delta}{2}x + \sqrt\delta\,\epsilon$: the old state is shrunk, and noise that does not depend on it is added. So a step turns the variance $v$ into $(1 - \delta/2)^2\,v + \delta$. It stays the same for $v = 1/(1 - \delta/4)$: 14 % too much at $\delta = 0.5$, 33 % at $\delta = 1$. From $\delta = 4$ on it flies apart. **The SDE keeps $p$; the chain keeps $p$ only as $\delta \to 0$.** (A rule of Metropolis, which refuses some of the steps, would keep $p$ exactly. It needs ratios of $p$, and a score alone does not give them.)
+# Too wide. Here is why. On $N(0, 1)$ a step is $x - \tfrac{\delta}{2}x + \sqrt\delta\,\epsilon$: the old state is shrunk, and noise that does not depend on it is added. So a step turns the variance $v$ into $(1 - \delta/2)^2\,v + \delta$. It stays the same for $v = 1/(1 - \delta/4)$: 14 % too much at $\delta = 0.5$, 33 % at $\delta = 1$. From $\delta = 4$ on it flies apart. **The SDE keeps $p$; the chain keeps $p$ only as $\delta \to 0$.** On a hill of variance $v$, put $\delta/v$ for $\delta$: there a chain is stable for $\delta < 4v$, and each step leaves the factor $1 - \delta/(2v)$ of the state.
+
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: the letters of papers
 #
-# How long does a chain remember its start? Each step leaves the factor $1 - \delta/2$ of the state, so $n$ steps leave $(1 - \delta/2)^n$: with $\delta = 0.1$ it takes 90 steps to come down to 1 %. On a hill of variance $v$, put $\delta/v$ for $\delta$.
-#
-# Beware of the letters. Papers write the same step in other forms. With 0.1 for *their* letter, here $a$, on $N(0, 1)$:
+# Papers write the same step in other forms. With 0.1 for *their* letter, here $a$, on $N(0, 1)$:
 
 # %%
 forms = {
@@ -373,6 +381,8 @@ for name, (pull, push) in forms.items():
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: one long chain
 #
+# How long does a chain remember its start? $n$ steps leave $(1 - \delta/2)^n$ of it: with $\delta = 0.1$ it takes 90 steps to come down to 1 %.
+#
 # We used many short chains. One long chain is cheaper to write, and its error is easily taken too small: neighbouring states are alike. On $N(0, 1)$ each state is $\rho = 1 - \delta/2$ times the one before, plus noise. The mean of a long chain scatters as if it had $(1+\rho)/(1-\rho)$ times fewer states.
 
 # %%
@@ -387,9 +397,11 @@ print(f"variance of the mean of 1 000 states, times that of 1 000 independent on
 print(f"(1 + rho) / (1 - rho): {(1 + rho) / (1 - rho):.4f}")
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
-# ### Deeper: both statements on a grid, for a density with two hills
+# ### Deeper: why the SDE keeps its density, and both statements on a grid
 #
-# Cut the line into cells. The Fokker–Planck equation becomes a matrix that says how probability flows between neighbours, and the density that does not change is its null vector. The chain (32) becomes another matrix, of the probabilities to go from cell to cell in one step; the density it keeps is an eigenvector. The distance of two densities below is the largest difference in the probability of any set.
+# In one dimension, the density $q$ of moving points changes because the drift carries it along, and because noise spreads it. The Fokker–Planck equation says so: $\partial_t\,q = -(fq)' + \tfrac12 (g^2q)''$. Put in $f = \tfrac12(\log p)'$, $g = 1$ and $q = p$. As $p\,(\log p)' = p'$, the right side is $-\tfrac12 p'' + \tfrac12 p'' = 0$.
+#
+# Now a density with two hills. Cut the line into cells. The Fokker–Planck equation becomes a matrix that says how probability flows between neighbours, and the density that does not change is its null vector. The chain (32) becomes another matrix, of the probabilities to go from cell to cell in one step; the density it keeps is an eigenvector. The distance of two densities below is the largest difference in the probability of any set.
 
 # %%
 two_hills = dc.mixture(torch.tensor([[-1.0], [1.2]]).double(), 0.3)
@@ -453,7 +465,8 @@ lab.show(fig, "What is kept: by the SDE the two hills, by the chain wider hills.
 
 # %% [markdown]
 # Half the cells' width, a quarter of the SDE's error: that is the error of the grid alone. The chain's error is real, and halves with the step.
-#
+
+# %% [markdown]
 # ## 5. What a score cannot see
 #
 # Two hills, far apart: 80 % of the data on one, 20 % on the other. And a second density with the shares exchanged. Drag the hills apart and compare their scores. The sentence below the picture says how far apart the two scores are where the data lie, and how far the two densities (the KL divergence of lesson 02).
@@ -520,7 +533,8 @@ print(f"{crossed.sum()} of 1 000 points have changed sides")
 
 # %% [markdown]
 # Nearly every point went to the nearer hill and stayed there. Only points from near the middle changed sides.
-#
+
+# %% [markdown]
 # ## 6. Noise opens the way
 #
 # Add noise to the data, as in lesson 07. At a noise level $\sigma$ the hills have variance $1 + \sigma^2$. Two hills of this width are one when their distance is at most twice the standard deviation, whatever their shares. Then there is no gap, the score sees the shares, and the points go where the shares send them. So start there, and lower the noise slowly: as the hill splits in two, each part keeps its share.
@@ -529,7 +543,7 @@ print(f"{crossed.sum()} of 1 000 points have changed sides")
 #
 # $$\delta_l = r\,\sigma_l^2, \qquad \text{noise left at level } l\!:\ \frac{\sigma_l^2}{1 - r/4}, \qquad \text{at last}\quad \hat x_0 = x + \sigma_L^2\, s(x, \sigma_L). \tag{34}$$
 #
-# The middle formula is (32) again, for one point of data, whose noisy density is $N(x_0, \sigma_l^2)$, and for a chain that has settled at its level. It is a little more than the $\sigma_L^2$ that the last step assumes. That does no harm: on one point of data the last step lands on $x_0$ from anywhere. On a wide hill it gives a mean, and means are narrower than data, by about $\sigma_L^2$ in the variance: choose $\sigma_L$ small against the hills.
+# The middle formula is (32) again, for one point of data and a chain that has settled at its level.
 
 
 # %%
@@ -554,7 +568,7 @@ def noisy_score(x, level):
 
 
 # %% [markdown]
-# The package reads the levels as a schedule, and from here on $t$ is a row again: $x_0 + \sigma\epsilon$ is $x_t/\sqrt{\bar\alpha_t}$ with $\bar\alpha_t = 1/(1+\sigma^2)$. Row $t$ of the schedule holds $\sigma_{L+1-t}$: row 1 the *smallest* level, as row 1 has always been the least noise. Any `eps_model` will do.
+# The package reads the levels as a schedule, and from here on $t$ is a row again: $x_0 + \sigma\epsilon$ is $x_t/\sqrt{\bar\alpha_t}$ with $\bar\alpha_t = 1/(1+\sigma^2)$. Row $t$ of the schedule holds $\sigma_{L+1-t}$: row 1 the *smallest* level, as row 1 has always been the least noise.
 
 # %%
 noise_levels = dc.geometric_levels(15, 0.1, 10)
@@ -597,7 +611,7 @@ def exact_shares(levels):
 
 
 # %% [markdown]
-# On the left are a thousand of the points. On the right is the share of all on the side of (5, 5), level by level. Noise carries some of the data over the middle, so the *noisy* data have their own share there, at each level: the orange marks.
+# Left: a thousand of the points; right: the share of all on the side of (5, 5), level by level. Noise carries some of the data over the middle, so the *noisy* data have their own share at each level: the orange marks.
 
 # %%
 fig, axes = lab.figure(2, width=10, height=4.2)
@@ -647,16 +661,16 @@ lab.claim("first level 2: distance of the share from 0.8", off[2.0], above=0.1)
 lab.claim("first level 1: distance of the share from 0.8", off[1.0], above=0.15)
 
 # %% [markdown]
-# A later rule of NCSN's authors (2020) is: $\sigma_1$ as large as the largest distance in the data. That is on the safe side. The chain gets the share as well from 4, where the gap is there and still shallow enough to cross. At 2 it fails.
+# A later rule of NCSN's authors (2020) is: $\sigma_1$ as large as the largest distance in the data. The chain gets the share as well from 4, where the gap is there and still shallow enough to cross. At 2 it fails.
 #
-# Look at the curve on the right: it follows the share of the noisy data during the first levels, and then it is flat. **The shares freeze at the level where the hills part.** After that nobody crosses, as in section 5; what is wrong then stays wrong. That is why the result is near and not exact: the curve stays a little below the marks, and it is flat before it has caught up. (With other seeds it ends below 0.8, too.) So the first levels must not be hurried.
-#
-# With $\sigma_1 = 1$ the gap is there from the start. Points near the middle are sorted in the first level, which moves the share a little, and then nobody crosses.
-#
-# Could one walk down the levels without Langevin steps? Lesson 05 did, with a schedule of its own; lesson 09 shows what both have in common.
+# Look at the curve on the right: it follows the share of the noisy data during the first levels, and then it is flat. **The shares freeze at the level where the hills part.** After that nobody crosses, as in section 5; what is wrong then stays wrong. So the first levels must not be hurried: here the curve is flat a little before it has caught up.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
-# ### Deeper: the step of the package
+# ### Deeper: the step of the package, and what it leaves
+#
+# One point of data has the noisy density $N(x_0, \sigma_l^2)$. The noise left, by (34), is a little more than the $\sigma_L^2$ that the last step assumes. That does no harm: on one point of data the last step lands on $x_0$ from anywhere. On a wide hill it gives a mean, and means are narrower than data, by about $\sigma_L^2$ in the variance: choose $\sigma_L$ small against the hills.
+#
+# Could one walk down the levels without Langevin steps? Lesson 05 did, with a schedule of its own; lesson 09 shows what both have in common.
 #
 # For each row the corrector takes the Langevin steps; the step hands the state on to the next row, and to clean data at the end.
 
@@ -670,7 +684,7 @@ lab.show_source(dc.langevin_corrector, dc.annealed_langevin_step)
 #
 # $$\sigma_l^2 \cdot \tfrac12\,\mathbb E\Big|s(x_0 + \sigma_l\epsilon,\, \sigma_l) + \frac{\epsilon}{\sigma_l}\Big|^2 = \tfrac12\,\mathbb E\big|\epsilon - \hat\epsilon\big|^2, \qquad \hat\epsilon = -\sigma_l\,s. \tag{33}$$
 #
-# Why this weight? A network that answers 0 has the loss $\tfrac12\mathbb E|\epsilon|^2 = d/2$ for $d$ coordinates, at every level, and no level drowns the others. Here are three weights side by side:
+# Why this weight? A network that answers 0 has the loss $\tfrac12\mathbb E|\epsilon|^2 = d/2$ for $d$ coordinates, at every level, and no level drowns the others. Three weights:
 
 # %%
 x0 = modes.sample(4000, generator=rng.manual_seed(12))
@@ -813,9 +827,9 @@ for ax, (title, values) in zip(
 lab.show(fig, "Four readings of each set; only the first takes noise for digits.")
 
 # %% [markdown]
-# Read the first panel alone, and noise wins: no set is read with more confidence. The chain in haste fares as well, and its pictures show nothing; the annealed digits come last. The judge learned from digits only, and has no word for what is none. The other three panels expose both: all are read as one digit, the pixels spread more than those of real digits, and the Fréchet distance is many times that of real digits (compare it with the bar of "real" only, which has as many pictures). **No single number is a judge.**
+# Read the first panel alone, and noise wins; the annealed digits come last. The judge learned from digits only, and has no word for what is none. The other three panels expose both: all are read as one digit, the pixels spread more than those of real digits, and the Fréchet distance is many times that of real digits (of as many). **No single number is a judge.**
 #
-# Annealed Langevin did draw digits, with a network that was never trained for it. It asks the network several times as often as the sampler of lesson 06, and these few pictures show no gain for it. The claims use all four panels:
+# Annealed Langevin did draw digits, with a network that was never trained for it. It asks the network several times as often as the sampler of lesson 06, without a gain in these few pictures. The claims use all four panels:
 
 # %%
 good, control, mnist = verdicts["annealed"], verdicts["noise"], {"digits": test}
@@ -829,8 +843,10 @@ lab.claim("annealed: digits that appear", int((good.shares > 0).sum()), at_least
 lab.claim("annealed: spread of the pixels off that of real by", off, at_most=0.15, **mnist)
 lab.claim("annealed: Fréchet distance, times that of real", frechet["annealed"], at_most=2, **mnist)
 
-# %% [markdown]
-# **Why does haste fail?** A step at level $l$ leaves the factor $1 - r/2$ of the noise that came from the level before (section 4, for $v = \sigma_l^2$). So $K$ steps leave the share $(1 - r/2)^{2K}$ of its variance. Meanwhile $\sigma^2$ falls by the factor $(\sigma_l/\sigma_{l+1})^2$. Their product is what the old noise does *relative to the level*: above 1 it piles up. This is how to choose $K$.
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: why does haste fail?
+#
+# A step at level $l$ leaves the factor $1 - r/2$ of the noise that came from the level before (section 4, for $v = \sigma_l^2$). So $K$ steps leave the share $(1 - r/2)^{2K}$ of its variance. Meanwhile $\sigma^2$ falls by the factor $(\sigma_l/\sigma_{l+1})^2$. Their product is what the old noise does *relative to the level*: above 1 it piles up. This is how to choose $K$.
 
 # %%
 for name, count, steps, ratio in (("annealed", 20, 10, 0.5), ("in haste", 10, 5, 0.2)):
@@ -840,7 +856,8 @@ for name, count, steps, ratio in (("annealed", 20, 10, 0.5), ("in haste", 10, 5,
 
 # %% [markdown]
 # In haste, noise grows from level to level, measured by the level. Formula (34) speaks of settled levels, and here none is; soon the network is asked about states that it has never seen, and that makes it worse.
-#
+
+# %% [markdown]
 # ## 9. What breaks
 #
 # **Steps that do not shrink with the level.** Formula (34) asks for $\delta_l = r\sigma_l^2$. What if one step size is used at all levels? Take that of the smallest level, or that of the largest.
@@ -859,7 +876,7 @@ def constant_step(score, x, noise_levels, step_size):
 
 
 # %% [markdown]
-# The start is the same for all three, drawn in grey:
+# The start, in grey, is the same:
 
 # %%
 z = torch.randn(300, 2, generator=rng.manual_seed(16), dtype=torch.float64)
@@ -883,7 +900,7 @@ lab.show(
 )
 
 # %% [markdown]
-# The right panel has no blue points on purpose. The small steps have no time to get anywhere: the cloud has shrunk a little, and the hills are not reached. The large ones do well at the first levels. But a chain on a hill of variance $v$ is stable only for $\delta < 4v$ (section 4, in units of $v$), and further down the hills are too narrow for that: the chain flies apart.
+# The right panel has no blue points on purpose. With small steps the cloud shrinks a little and does not reach the hills. Large ones do well at the first levels. But a chain on a hill of variance $v$ is stable only for $\delta < 4v$ (section 4), and further down the hills are too narrow for that: the chain flies apart.
 #
 # ## 10. Exercises
 #
@@ -942,7 +959,7 @@ def my_annealed(score, x, noise_levels, eps, ratio):
 lab.check("08.3", my_annealed)
 
 # %% [markdown]
-# Now put the points where you like, and say which share of the data each gets. Then find the smallest first level, and the fewest steps, whose shares are still right (no share off by more than 0.08): in the picture they stand beside the data's.
+# Now put the points where you like, and say which share of the data each gets. Then find the smallest first level, and the fewest steps, whose shares are still right (no share off by more than 0.08).
 
 # %%
 my_points = torch.tensor([[-6.0, 0.0], [0.0, 6.0], [6.0, 0.0], [0.0, -3.0]]).double()
@@ -990,10 +1007,10 @@ if written:
 # ## 11. Summary
 #
 # 1. Noise adds up by variance, so its size in a step is the root of the time step.
-# 2. An SDE is a drift and a diffusion; Euler–Maruyama follows it, with order 1 for additive noise.
+# 2. An SDE is a drift and a diffusion; Euler–Maruyama follows it.
 # 3. Langevin's SDE keeps the density of its score; the chain keeps it only as the step goes to 0.
 # 4. A score does not see the shares of far hills. Noise that makes them one hill, or nearly, brings the shares back.
-# 5. NCSN learns the scores of all levels with one network, and annealed Langevin walks down the levels and denoises at the end.
+# 5. NCSN learns the scores of all levels; annealed Langevin walks down them and denoises at the end.
 #
 # | equation | function |
 # |---|---|
@@ -1003,6 +1020,6 @@ if written:
 # | (33) NCSN's loss | `ncsn_loss`, `eps_model_from_ncsn` |
 # | (34) annealed Langevin | `geometric_levels`, `annealed_langevin_step` |
 #
-# **References.** Kloeden and Platen, *Numerical Solution of Stochastic Differential Equations* (1992). Roberts and Tweedie, *Exponential Convergence of Langevin Distributions and Their Discrete Approximations* (1996). Song and Ermon, *Generative Modeling by Estimating Gradients of the Data Distribution* (2019), and *Improved Techniques for Training Score-Based Generative Models* (2020). Jolicoeur-Martineau et al., *Adversarial Score Matching and Improved Sampling for Image Generation* (2021).
+# **References.** Kloeden and Platen, *Numerical Solution of SDEs* (1992). Roberts and Tweedie, *Exponential Convergence of Langevin Distributions and Their Discrete Approximations* (1996). Song and Ermon, *Generative Modeling by Estimating Gradients of the Data Distribution* (2019), and *Improved Techniques for Training Score-Based Generative Models* (2020). Jolicoeur-Martineau et al., *Adversarial Score Matching and Improved Sampling for Image Generation* (2021).
 #
 # **Next**: [09 · How few calls of the network are enough?](09_sde_ode_samplers.ipynb)

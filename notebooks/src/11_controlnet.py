@@ -465,7 +465,8 @@ lab.show(fig, "Obedience against the guidance scale, the picture shown to both a
 
 # %% [markdown]
 # At $w = 1$ the two are the same model. Shown to both answers, the lines largely cancel in the difference: obedience hardly moves, up to $w = 4$. Shown to one, they are sharpened with the label. Neither is wrong, but a scale of 4 means another thing in each.
-#
+
+# %% [markdown]
 # ## 6. Your own lines
 #
 # Draw a digit, or anything (left button; Shift takes away). A seven is there to begin with. The next cell takes the edges of your picture, and draws ten digits along them; then ten more, asked for 0 to 9 as well.
@@ -495,7 +496,8 @@ lab.show(fig, "The edges of your picture, and twenty digits drawn along them.")
 
 # %% [markdown]
 # Where label and lines disagree, the lines win here. Try a circle, two strokes, your initials. Letters, too: the control fills whatever lines it gets, even where they are no digit.
-#
+
+# %% [markdown]
 # ## 7. Exercises
 #
 # **Exercise 2. Predict the number.** The shipped base has one skip, of 48 channels, and a middle of 128 channels. In the very first step of training, how many numbers of the control get a gradient that need not be zero?
