@@ -33,7 +33,7 @@ def mnist_controlnet() -> ControlNet:
 
 def bits_unet() -> LevelUNet:
     """Return the untrained network behind "bits": it answers with grey levels."""
-    return LevelUNet(log_snr_schedule(1000))
+    return LevelUNet(log_snr_schedule(4000), scale_shift=True)
 
 
 def one_step_mlp() -> MLP:

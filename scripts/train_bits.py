@@ -50,7 +50,7 @@ def bits(model: nets.LevelUNet, x0: torch.Tensor, *, draws: int = 8, few: int = 
 
 
 def main() -> None:
-    parser = options_of(__doc__, "bits", epochs=6, batch=32)
+    parser = options_of(__doc__, "bits", epochs=10, batch=32)
     parser.add_argument("--test-images", type=int, default=10_000)
     options = parser.parse_args()
     images, labels = data.mnist("train")
@@ -61,7 +61,7 @@ def main() -> None:
     numbers = about(
         options,
         predicts="grey levels",
-        schedule="log_snr_schedule(1000)",
+        schedule=f"log_snr_schedule({model.schedule.T})",
         bits=bits(model, test.to(dc.default_device())),
     )
     checkpoints.save(options.out, model, dtype=torch.float16, **numbers)

@@ -21,6 +21,7 @@ from .unet import UNet
 
 LEVELS = 256
 FLOOR = 1e-5  # added to the curve of the grey levels, whose height is 1: no level is impossible
+LOWEST = -60.0  # of an exponent: below, numbers become denormal, and slow, and add nothing
 ROWS = 2048  # of pixels at once: their 256 levels stay in the processor's cache
 
 
@@ -180,7 +181,7 @@ def _sums(m: Tensor, sharpness: Tensor, x: Tensor, scale: Tensor, rest: Tensor) 
     powers = torch.stack([torch.ones_like(levels), levels, levels**2], 1)
     tanh = torch.outer(sharpness / 2, levels).sub_((sharpness * m / 2)[:, None]).tanh_()
     seen = torch.outer(scale, levels).sub_(x[:, None]).square_().mul_(-0.5)
-    seen = seen.add_(rest[:, None]).exp_()
+    seen = seen.add_(rest[:, None]).clamp_(min=LOWEST).exp_()
     curve = 1 - tanh * tanh
     slope = tanh.mul_(curve)  # -(dg/dl) / r
     curve.add_(FLOOR)
