@@ -246,7 +246,7 @@ class Run:
 
     def __init__(self, state: Path, monkeypatch):
         self.interrupts, self.calls, self.trials = (), Counter(), 0
-        self.options = SimpleNamespace(epochs=EPOCHS, batch=8, lr=0.01, ema=0.9, state=state)
+        self.options = SimpleNamespace(dtype="faster", epochs=EPOCHS, batch=8, lr=0.01, ema=0.9, state=state)
         monkeypatch.delenv("DIFFUSION_SHORT_RUN", raising=False)
         monkeypatch.setattr(pretrained, "mnist_unet", Labelled)
         monkeypatch.setattr(dc, "default_device", lambda: torch.device("cpu"))
