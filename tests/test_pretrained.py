@@ -246,7 +246,9 @@ class Run:
 
     def __init__(self, state: Path, monkeypatch):
         self.interrupts, self.calls, self.trials = (), Counter(), 0
-        self.options = SimpleNamespace(dtype="faster", epochs=EPOCHS, batch=8, lr=0.01, ema=0.9, state=state)
+        self.options = SimpleNamespace(
+            dtype="faster", epochs=EPOCHS, batch=8, lr=0.01, ema=0.9, state=state
+        )
         monkeypatch.delenv("DIFFUSION_SHORT_RUN", raising=False)
         monkeypatch.setattr(pretrained, "mnist_unet", Labelled)
         monkeypatch.setattr(dc, "default_device", lambda: torch.device("cpu"))
@@ -297,6 +299,15 @@ def test_a_run_goes_on_to_the_same_weights(run, interrupts):
     assert_close(dict(resumed.state_dict()), whole, rtol=0, atol=0)
     begun = Labelled().state_dict()
     assert any(not torch.equal(whole[name], weight) for name, weight in begun.items())
+
+
+def test_a_dtype_that_is_asked_for_needs_no_trial(run):
+    weights = []
+    for dtype in ("float32", "bfloat16"):
+        run.options.dtype = dtype
+        weights.append(run().to_out.weight)
+        assert run.trials == 0
+    assert not torch.equal(*weights)
 
 
 def test_an_interrupt_before_the_first_state_starts_again(run):

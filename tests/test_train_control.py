@@ -53,7 +53,9 @@ class Run:
     """Two epochs of five batches; some calls of the loss interrupt it."""
 
     def __init__(self, state, monkeypatch):
-        self.options = argparse.Namespace(dtype="faster", epochs=2, batch=4, lr=0.01, ema=0.9, state=state)
+        self.options = argparse.Namespace(
+            dtype="faster", epochs=2, batch=4, lr=0.01, ema=0.9, state=state
+        )
         self.asked = []
         monkeypatch.delenv("DIFFUSION_SHORT_RUN", raising=False)
         monkeypatch.setattr(dc, "default_device", lambda: torch.device("cpu"))

@@ -98,7 +98,7 @@ def test_an_epoch_in_parts_sees_other_images_each_time(tmp_path, monkeypatch, fe
     seen, rows = [], torch.arange(24.0)[:, None]
     options = type("Options", (), {})()
     options.epochs, options.batch, options.lr, options.ema = 3, 4, 0.01, 0.9
-    options.state = tmp_path / "state"
+    options.dtype, options.state = "float32", tmp_path / "state"
 
     def loss(model, x, y, *, generator):
         seen.append(x.flatten().tolist())
