@@ -178,6 +178,11 @@ EXERCISES = {
             "That is one over the spread around the channel's own mean. Asked is E z^2 = 1.": (
                 _by_spread
             ),
+            "One over the spread of the means: but E z^2 counts from 0, and z has noise, too.": (
+                lambda mean, log_var: 1 / mean.transpose(0, 1).flatten(1).std(1)
+            ),
+            "That is one over the spread of all means: one number. Each channel gets its own, "
+            "from E z^2.": lambda mean, log_var: 1 / mean.std(),
             "That is one number for all channels. Each gets its own.": _scale(average=torch.mean),
             "You averaged over the batch alone. The places of a channel share one number.": (
                 lambda mean, log_var: (
