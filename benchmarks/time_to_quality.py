@@ -59,14 +59,14 @@ class Run:
 
 
 @torch.no_grad()
-def error_of_v(schedule: dc.NoiseSchedule, model, x0: torch.Tensor) -> float:
-    """Return the mean square error of v over x0, t evenly spaced, by noise of one seed."""
+def errors_of_v(schedule: dc.NoiseSchedule, model, x0: torch.Tensor) -> torch.Tensor:
+    """Return the square error of v of each of x0 (B, ...), t from 1 to T, by noise of one seed."""
     rng = torch.Generator().manual_seed(5)
     t = torch.linspace(1, schedule.T, len(x0)).long()
     eps = torch.randn(x0.shape, generator=rng)
     parts = (z.split(250) for z in (dc.q_sample(schedule, x0, t, eps), t))
     v = torch.cat([model(*part) for part in zip(*parts, strict=True)])
-    return (v - dc.v_target(schedule, x0, eps, t)).square().mean().item()
+    return (v - dc.v_target(schedule, x0, eps, t)).square().flatten(1).mean(1)
 
 
 class Judge:
@@ -111,7 +111,7 @@ def main() -> None:
         for lr in RATES:
             run = Run(schedule, build, lr, x0, seed=0)
             run.go_on(60.0)
-            errors[lr] = error_of_v(schedule, run.ema.model, apart)
+            errors[lr] = errors_of_v(schedule, run.ema.model, apart).mean().item()
         lr = min(errors, key=errors.get)
         millions = sum(p.numel() for p in run.model.parameters()) / 1e6
         tried = ", ".join(f"{rate:g}: {error:.4f}" for rate, error in errors.items())
