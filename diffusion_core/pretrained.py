@@ -60,7 +60,7 @@ NETWORKS = {
     "mnist": Network(
         mnist_unet, "1c5a50ab35f05179b3b70e528272e31992bf734e877322bdd3151a55d49c1253"
     ),
-    "bits": Network(bits_unet, "b6587925803e4c1d45d6513d65b4a7ebb5ad20e73514a7935aca33198a162032"),
+    "bits": Network(bits_unet, "e5f66dca7f337c13380280b0c6be76d1e72976e8ff45bd248d298808e7ddf2dd"),
     "control_edges": Network(
         mnist_controlnet, "79d00a088fa502bc271438e761c7aadd9bc223e733843ec2e0c7596b36654d52"
     ),

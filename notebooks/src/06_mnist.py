@@ -1112,7 +1112,36 @@ for ax, name, plan, guess_eps in (
 lab.show(fig, "Twelve digits of each network, drawn without labels.")
 
 # %% [markdown]
-# `bits` draws sharp strokes on pure black, but fewer of its figures can be read. The bound hardly looks at large $t$, where shapes are decided.
+# `bits` draws sharp strokes on pure black, but fewer of its figures can be read. Is it the answer, or the loss? Three sums count the same error $e_t = |v - \hat v|^2$, each with weights of its own. The loss for $v$ counts all $t$ alike. The plain loss of Algorithm 1, $L_\mathrm{simple}$, sees $|\epsilon-\hat\epsilon|^2 = \bar\alpha_t\,e_t$. The bound, by (43), sees $|x_0-\hat x_0|^2 = (1-\bar\alpha_t)\,e_t$, times half of what the SNR loses in a step. **Predict first:** which share of each lies between $\ln\mathrm{SNR} = -4$ and 2, where a shape appears in the noise?
+
+# %%
+fig, (ax,) = lab.figure(width=6, height=2.5)
+ax.axvspan(-4, 2, color=lab.BLACK, alpha=0.08)
+share = {}
+for name, plan, color, ls, weight_at in (
+    ("v", schedule, lab.BLUE, "-", lambda s, t: torch.ones_like(s.snr[t])),
+    ("L_simple", schedule, lab.GREEN, "-.", lambda s, t: s.alpha_bars[t]),
+    (
+        "bound",
+        levels_schedule,
+        lab.ORANGE,
+        "--",
+        lambda s, t: (s.snr[t - 1] - s.snr[t]) / 2 * (1 - s.alpha_bars[t]),
+    ),
+):
+    t = torch.arange(2, plan.T + 1)
+    weight = weight_at(plan, t) / weight_at(plan, t).sum()
+    at, step = plan.snr[t].log(), (plan.snr[t - 1] / plan.snr[t]).log()
+    ax.plot(at, weight / step, color=color, ls=ls, label=name)
+    share[name] = weight[(at >= -4) & (at <= 2)].sum().item()
+ax.set(xlabel="ln SNR", ylabel="share per unit", xlim=(-9, 13))
+ax.legend(fontsize="small")
+lab.show(fig, "How three losses weigh the error of v, by ln SNR.")
+print(", ".join(f"{name} {part:.0%}" for name, part in share.items()), "between -4 and 2")
+lab.claim("weight between -4 and 2, bound / v", share["bound"] / share["v"], below=0.3)
+
+# %% [markdown]
+# The bound lays most of its weight on the grey levels of a picture whose shape is settled. So the loss is to blame, not the answer: with the loss for $v$, grey levels draw *better* than the same network without them (`benchmarks/mnist_trials.md`).
 #
 # **From**: Ho and others (2020), the bound; Kingma and others, *Variational Diffusion Models* (2021), (43); Salimans and others, *PixelCNN++* (2017), logistic laws of pixels; Chen and others, *Residual Flows* (2019), the table.
 
