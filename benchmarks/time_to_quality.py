@@ -70,26 +70,24 @@ def errors_of_v(schedule: dc.NoiseSchedule, model, x0: torch.Tensor) -> torch.Te
 
 
 class Judge:
-    """Draws n digits and says how good they are."""
+    """Draws n digits by steps at the same SNRs, whatever the schedule; says how good they are."""
 
     def __init__(self, schedule: dc.NoiseSchedule, n: int, steps: int) -> None:
-        self.schedule, self.n, self.taus = schedule, n, dc.even_taus(schedule.T, steps)
+        self.n, evenly = n, dc.even_taus(schedule.T, steps)
+        self.noise_levels = schedule.snr[evenly[:-1]].rsqrt()
         self.network = pretrained.load("judge")[0]
         train, self.test = (data.to_signed(data.mnist(split)[0]) for split in ("train", "test"))
         rng = torch.Generator().manual_seed(2)
         self.floor = judge.frechet_floor(self.network, train, self.test, n, generator=rng)
 
-    def __call__(self, model: torch.nn.Module, seed: int) -> tuple[float, float]:
+    def __call__(self, schedule: dc.NoiseSchedule, eps_model, seed: int) -> tuple[float, float]:
         """Return the Frechet distance in floors and the share recognised."""
         rng = torch.Generator().manual_seed(1000 + seed)
-        eps_model = dc.eps_model_from_v(self.schedule, model)
+        taus = dc.nearest_taus(schedule, self.noise_levels)
         options = {"eta": 1.0, "clip": (-1, 1), "generator": rng}
         drawn = []
         for x_T in torch.randn(self.n, 1, 28, 28, generator=rng).split(250):
-            chain = dc.sample_chain(
-                dc.ddim_step, self.schedule, eps_model, x_T, self.taus, **options
-            )
-            *_, last = chain
+            *_, last = dc.sample_chain(dc.ddim_step, schedule, eps_model, x_T, taus, **options)
             drawn.append(last.x_t)
         verdict = judge.judge_images(self.network, torch.cat(drawn), self.test)
         return verdict.frechet / self.floor, verdict.confident
@@ -122,7 +120,8 @@ def main() -> None:
             rows = []
             for seed, run in enumerate(runs, start=1):
                 run.go_on(60 * (minutes - before))
-                rows.append((*judged(run.ema.model, seed), run.steps * BATCH))
+                eps_model = dc.eps_model_from_v(schedule, run.ema.model)
+                rows.append((*judged(schedule, eps_model, seed), run.steps * BATCH))
             before = minutes
             distances, shares, images = zip(*rows, strict=True)
             spread = statistics.stdev(distances) if len(rows) > 1 else 0.0
