@@ -14,25 +14,25 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from mnist import BATCH, SIZES, Diffusers
+from mnist import BATCH, SIZES, Diffusers  # adds the scripts' folder to the path
+from train_bits import in_parts
 
 import diffusion_core as dc
 from diffusion_core import data, judge, nets, pretrained
+from diffusion_core.nets.weights import drawn_from
 
 RATES = (1e-3, 2e-3, 4e-3)
 WARMUP = 100  # steps over which the learning rate rises
 SIZE = SIZES["0.3 M, lesson 06"]
-BUILD = {
-    "diffusion_core": lambda seed: nets.UNet(widths=SIZE[0], seed=seed),
-    "diffusers": lambda seed: seeded(seed, partial(Diffusers, SIZE[1])),
-}
 
 
-def seeded(seed: int, build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-    """Return a network whose weights follow from seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return build()
+def peer(seed: int) -> torch.nn.Module:
+    """Return diffusers' network, its weights drawn from seed."""
+    with drawn_from(seed):
+        return Diffusers(SIZE[1])
+
+
+BUILD = {"diffusion_core": lambda seed: nets.UNet(widths=SIZE[0], seed=seed), "diffusers": peer}
 
 
 class Run:
@@ -64,8 +64,7 @@ def errors_of_v(schedule: dc.NoiseSchedule, model, x0: torch.Tensor) -> torch.Te
     rng = torch.Generator().manual_seed(5)
     t = torch.linspace(1, schedule.T, len(x0)).long()
     eps = torch.randn(x0.shape, generator=rng)
-    parts = (z.split(250) for z in (dc.q_sample(schedule, x0, t, eps), t))
-    v = torch.cat([model(*part) for part in zip(*parts, strict=True)])
+    v = in_parts(model)(dc.q_sample(schedule, x0, t, eps), t)
     return (v - dc.v_target(schedule, x0, eps, t)).square().flatten(1).mean(1)
 
 

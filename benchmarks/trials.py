@@ -33,29 +33,25 @@ class ByLevels(torch.nn.Module):
         return dc.v_target(SCHEDULE, x0_hat, dc.eps_from_x0(SCHEDULE, x_t, x0_hat, t), t)
 
 
-def middle_t(mean: float, std: float, n: int, rng: torch.Generator) -> torch.Tensor:
-    """Draw n times t whose log SNR is nearly N(mean, std^2)."""
-    log_snr = mean + std * torch.randn(n, generator=rng, dtype=torch.float64)
-    falling = -SCHEDULE.snr[1:].log()
-    return 1 + torch.searchsorted(falling, -log_snr).clamp(max=SCHEDULE.T - 1)
+def middle_t(mean: float, std: float, schedule: dc.NoiseSchedule, x0, rng) -> torch.Tensor:
+    """Draw t for each of x0, as `draw_t` does, but so that its log SNR is nearly N(mean, std^2)."""
+    log_snr = mean + std * torch.randn(len(x0), generator=rng, dtype=torch.float64)
+    falling = -schedule.snr[1:].log()
+    return 1 + torch.searchsorted(falling, -log_snr).clamp(max=schedule.T - 1)
 
 
 def loss(model, x0: torch.Tensor, *, draw: Callable, generator: torch.Generator) -> torch.Tensor:
-    """Return v_loss at times of draw(n, generator)."""
-    t, eps = draw(len(x0), generator), torch.randn(x0.shape, generator=generator)
+    """Return v_loss at times of draw(schedule, x0, generator)."""
+    t, eps = draw(SCHEDULE, x0, generator), torch.randn(x0.shape, generator=generator)
     v_hat = model(dc.q_sample(SCHEDULE, x0, t, eps), t)
     return (v_hat - dc.v_target(SCHEDULE, x0, eps, t)).square().mean()
-
-
-def all_t(n: int, rng: torch.Generator) -> torch.Tensor:
-    return torch.randint(1, SCHEDULE.T + 1, (n,), generator=rng)
 
 
 class Trial(NamedTuple):
     """What is tried: a network, how t is drawn, and how many digits are in a batch."""
 
     network: Callable[[], torch.nn.Module]
-    draw: Callable = all_t
+    draw: Callable = dc.draw_t
     batch: int = 32
 
 
