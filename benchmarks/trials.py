@@ -13,38 +13,17 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from time_to_quality import Judge, errors_of_v
+from time_to_quality import SCHEDULE, Judge, errors_of_v, levels
+from train_mnist import middle_t
 
 import diffusion_core as dc
 from diffusion_core import data, nets, pretrained
 
-SCHEDULE = dc.cosine_schedule(1000)
-
-
-class ByLevels(torch.nn.Module):
-    """A LevelUNet that answers v: its guess of x_0 and what this leaves for eps, joined."""
-
-    def __init__(self, **options) -> None:
-        super().__init__()
-        self.net = nets.LevelUNet(SCHEDULE, **options)
-
-    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        x0_hat = self.net(x_t, t)
-        return dc.v_target(SCHEDULE, x0_hat, dc.eps_from_x0(SCHEDULE, x_t, x0_hat, t), t)
-
-
-def middle_t(mean: float, std: float, schedule: dc.NoiseSchedule, x0, rng) -> torch.Tensor:
-    """Draw t for each of x0, as `draw_t` does, but so that its log SNR is nearly N(mean, std^2)."""
-    log_snr = mean + std * torch.randn(len(x0), generator=rng, dtype=torch.float64)
-    falling = -schedule.snr[1:].log()
-    return 1 + torch.searchsorted(falling, -log_snr).clamp(max=schedule.T - 1)
-
 
 def loss(model, x0: torch.Tensor, *, draw: Callable, generator: torch.Generator) -> torch.Tensor:
     """Return v_loss at times of draw(schedule, x0, generator)."""
-    t, eps = draw(SCHEDULE, x0, generator), torch.randn(x0.shape, generator=generator)
-    v_hat = model(dc.q_sample(SCHEDULE, x0, t, eps), t)
-    return (v_hat - dc.v_target(SCHEDULE, x0, eps, t)).square().mean()
+    t = draw(SCHEDULE, x0, generator)
+    return dc.v_loss(SCHEDULE, model, x0, t=t, generator=generator)
 
 
 class Trial(NamedTuple):
@@ -64,9 +43,9 @@ TRIALS = {
     "scale_shift": Trial(unet),
     "batches of 16": Trial(unet, batch=16),
     "no folding": Trial(partial(unet, widths=(16, 32, 64), patch=1)),
-    "log SNR N(0, 2^2)": Trial(unet, partial(middle_t, 0, 2)),
-    "log SNR N(-1, 1.5^2)": Trial(unet, partial(middle_t, -1, 1.5)),
-    "grey levels": Trial(partial(ByLevels, widths=(32, 64), patch=2, scale_shift=True)),
+    "log SNR N(0, 2^2)": Trial(unet, partial(middle_t, mean=0, std=2)),
+    "log SNR N(-1, 1.5^2)": Trial(unet, partial(middle_t, mean=-1, std=1.5)),
+    "grey levels": Trial(partial(levels, seed=0)),
 }
 
 
@@ -95,10 +74,10 @@ def main() -> None:
             f"recognised {share:.1%}, distance {distance:.2f} floors",
             flush=True,
         )
-    shipped, levels = pretrained.load("mnist")[0], pretrained.load("bits")[0]
+    shipped, bits = pretrained.load("mnist")[0], pretrained.load("bits")[0]
     for name, schedule, eps_model in (
         ("shipped, no label", SCHEDULE, dc.eps_model_from_v(SCHEDULE, shipped)),
-        ("bits", levels.schedule, dc.eps_model_from_x0(levels.schedule, levels)),
+        ("bits", bits.schedule, dc.eps_model_from_x0(bits.schedule, bits)),
     ):
         distance, share = judged(schedule, eps_model, seed=1)
         print(f"{name:21} recognised {share:.1%}, distance {distance:.2f} floors", flush=True)

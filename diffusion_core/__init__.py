@@ -64,18 +64,7 @@ from .latents import (
     to_latents,
 )
 from .likelihood import LogLikelihood, Solved, log_likelihood, solve_ode
-from .losses import (
-    VaeTerms,
-    active_units,
-    bound_loss,
-    decoder_var_of,
-    draw_t,
-    eps_loss,
-    v_loss,
-    vae_loss,
-    vae_terms,
-    weighted_vae_loss,
-)
+from .losses import bound_loss, draw_t, eps_loss, v_loss
 from .measurements import measurement_guided
 from .mixtures import (
     Mixture,
@@ -142,6 +131,14 @@ from .traces import (
     rademacher,
 )
 from .training import History, bf16_is_faster, is_short_run, train, warmup_cosine
+from .vae_losses import (
+    VaeTerms,
+    active_units,
+    decoder_var_of,
+    vae_loss,
+    vae_terms,
+    weighted_vae_loss,
+)
 
 # fmt: off
 __all__ = [

@@ -12,8 +12,8 @@ from .checks import (
     require,
     without_autocast,
 )
-from .losses import posterior_of
 from .schedules import NoiseSchedule, schedule_from_alpha_bars
+from .vae_losses import posterior_of
 
 AT_ONCE = 500  # images in one call of the VAE
 

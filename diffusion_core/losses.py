@@ -1,25 +1,18 @@
-"""What training makes small: Algorithm 1 up to the error, and the two terms of a VAE."""
+"""What training makes small: Algorithm 1 up to the error, and the bound in bits."""
 
-import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .checks import (
     check_alike,
-    check_data,
     check_finite,
     check_kinds,
-    check_like,
-    check_numbers,
-    kind,
-    like_input,
+    check_t,
     require,
 )
-from .decoders import gaussian_decoder
-from .gaussian import Gaussian, kl_divergence, standard_gaussian, standard_normal
+from .gaussian import standard_normal
 from .nets import LevelPosterior
 from .nets.levels import check_images_on_levels
 from .predictions import v_target
@@ -37,20 +30,30 @@ def draw_t(schedule: NoiseSchedule, x0: Tensor, generator: torch.Generator | Non
     return t.to(x0.device)
 
 
+def _noised(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int | None, generator) -> tuple:
+    """Return t (B,), drawn if not given, eps, and x_t."""
+    t = draw_t(schedule, x0, generator) if t is None else check_t(t, x0, schedule.T, lowest=1)
+    t = torch.as_tensor(t, device=x0.device).expand(len(x0))
+    eps = standard_normal(x0, generator)
+    return t, eps, q_sample(schedule, x0, t, eps)
+
+
 def eps_loss(
     schedule: NoiseSchedule,
     model: nn.Module,
     x0: Tensor,
     *,
+    t: Tensor | int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return L_simple = E |eps - model(x_t, t)|^2 / d on one batch: lines 2 to 5 of Algorithm 1.
 
-    x0 (B, ...) -> a scalar. Source: Ho et al. (2020), equation 14.
+    x0 (B, ...) -> a scalar. t in 1..T, (B,) or one for all; drawn by `draw_t` if not given.
+    Source: Ho et al. (2020), equation 14.
     """
     check_kinds(**{"model(x_t, t)": model})
-    t, eps = draw_t(schedule, x0, generator), standard_normal(x0, generator)
-    return _mean_square(model(q_sample(schedule, x0, t, eps), t), eps)
+    t, eps, x_t = _noised(schedule, x0, t, generator)
+    return _mean_square(model(x_t, t), eps)
 
 
 def v_loss(
@@ -58,16 +61,17 @@ def v_loss(
     model: nn.Module,
     x0: Tensor,
     *,
+    t: Tensor | int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return E |v - model(x_t, t)|^2 / d on one batch, for a network that predicts v.
 
     As |v - v_hat|^2 = |eps - eps_hat|^2 / alpha_bar_t, it is eps_loss with more weight on large t.
-    x0 (B, ...) -> a scalar. Source: Salimans and Ho (2022), section 4.
+    x0 (B, ...) -> a scalar, t as in eps_loss. Source: Salimans and Ho (2022), section 4.
     """
     check_kinds(**{"model(x_t, t)": model})
-    t, eps = draw_t(schedule, x0, generator), standard_normal(x0, generator)
-    return _mean_square(model(q_sample(schedule, x0, t, eps), t), v_target(schedule, x0, eps, t))
+    t, eps, x_t = _noised(schedule, x0, t, generator)
+    return _mean_square(model(x_t, t), v_target(schedule, x0, eps, t))
 
 
 def bound_loss(
@@ -106,93 +110,3 @@ def _mean_square(output: Tensor, target: Tensor) -> Tensor:
     fits = isinstance(output, Tensor) and (output.shape, output.device) == place
     require(fits, "model(x_t, t)", f"have shape {tuple(target.shape)} on {target.device}", output)
     return check_finite(nn.functional.mse_loss(output, target), **{"model(x_t, t)": output})
-
-
-class VaeTerms(NamedTuple):
-    """The two terms of a VAE's ELBO, each (B,), in nats per image.
-
-    reconstruction: E_q log p(x | z); kl: KL(q(z | x) || N(0, I)). elbo is their difference.
-    """
-
-    reconstruction: Tensor
-    kl: Tensor
-
-    @property
-    def elbo(self) -> Tensor:
-        """The bound on log p(x), (B,)."""
-        return self.reconstruction - self.kl
-
-
-def vae_terms(vae: nn.Module, x: Tensor, *, generator: torch.Generator | None = None) -> VaeTerms:
-    """Return E_q log N(x; decode(z), sigma^2 I), from one z each, and KL(q(z | x) || N(0, I)).
-
-    vae: of encode(x) -> mean, log_var, decode(z) -> x_hat and log_decoder_var = log sigma^2, as
-    nets.VAE and nets.LinearVAE are. x: (B, ...). Sums over pixels and latents, no mean.
-    Source: Kingma and Welling (2014), equation 10.
-    """
-    x_hat, kl = _through(vae, x, generator)
-    p = Gaussian(x_hat, vae.log_decoder_var.exp())
-    return VaeTerms(gaussian_decoder(x, p), kl)
-
-
-def vae_loss(vae: nn.Module, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Return -ELBO in nats per image, the mean over a batch x (B, ...): see `vae_terms`."""
-    return -vae_terms(vae, x, generator=generator).elbo.mean()
-
-
-def weighted_vae_loss(
-    vae: nn.Module,
-    x: Tensor,
-    error_weight: float,
-    kl_weight: float,
-    *,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Return the mean over images of a |x - x_hat|^2 + b KL, whatever a and b are.
-
-    |x - x_hat|^2 is the sum over pixels, KL that over latents, so a mean over the d pixels is
-    a = 1/d. Up to a constant it is b times -ELBO of a decoder whose variance is b / (2a):
-    `decoder_var_of`. x: (B, ...) -> a scalar; log_decoder_var is not asked.
-    """
-    check_numbers(0, math.inf, "[)", error_weight=error_weight, kl_weight=kl_weight)
-    x_hat, kl = _through(vae, x, generator)
-    errors = (x - x_hat).square().flatten(1).sum(1)
-    return check_finite((error_weight * errors + kl_weight * kl).mean(), x=x)
-
-
-def decoder_var_of(error_weight: float, kl_weight: float) -> float:
-    """Return b / (2a), the decoder's variance that weights a |x - x_hat|^2 + b KL stand for."""
-    check_numbers(0, math.inf, error_weight=error_weight, kl_weight=kl_weight)
-    return kl_weight / (2 * error_weight)
-
-
-def _through(vae: nn.Module, x: Tensor, generator: torch.Generator | None) -> tuple:
-    """Return x_hat, like x, decoded from one z of q(z | x), and the KL (B,) of each."""
-    q = posterior_of(vae, x)
-    x_hat = like_input(vae.decode(q.sample(generator=generator)), x)
-    check_like("vae.decode(z)", x_hat, "x", x)
-    return x_hat, kl_divergence(q, standard_gaussian(q.mean)).flatten(1).sum(1)
-
-
-def posterior_of(vae: nn.Module, x: Tensor) -> Gaussian:
-    """Return q(z | x) of a VAE, of images x (B, ...)."""
-    parts = ("encode", "decode", "log_decoder_var")
-    if not all(hasattr(vae, part) for part in parts):
-        raise TypeError(f"vae must have {', '.join(parts)}, got {kind(vae)}")
-    check_data("x", x)
-    mean, log_var = (like_input(part, x) for part in vae.encode(x))
-    check_alike(**{"mean of vae.encode(x)": mean, "log_var of vae.encode(x)": log_var})
-    return Gaussian(check_finite(mean, x=x), check_finite(log_var.exp(), x=x))
-
-
-def active_units(vae: nn.Module, x: Tensor, *, threshold: float = 0.01) -> int:
-    """Return how many latents of a VAE say anything of images x (B, ...).
-
-    Those whose mean of q(z | x) has a variance over x above the threshold; of one that is not used
-    it is 0. Source: Burda et al. (2016), section 5.
-    """
-    check_numbers(0, math.inf, "[)", threshold=threshold)
-    with torch.no_grad():
-        means = posterior_of(vae, x).mean
-        require(len(x) > 1, "x", "hold at least two examples (B, ...)", x)
-        return int((means.flatten(1).var(0) > threshold).sum())

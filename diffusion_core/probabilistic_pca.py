@@ -18,8 +18,8 @@ from .checks import (
     without_autocast,
 )
 from .gaussian import kl_divergence, standard_gaussian
-from .losses import VaeTerms, posterior_of
 from .nets import LinearVAE
+from .vae_losses import VaeTerms, posterior_of
 
 
 class PPCA(NamedTuple):

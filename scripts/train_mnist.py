@@ -5,6 +5,7 @@ package as float16, with what made them and the judge's numbers. The network is 
 except one time in ten: so it draws with a label and without.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -14,10 +15,29 @@ import diffusion_core as dc
 from diffusion_core import checkpoints, data, judge, pretrained
 
 
-def labelled_loss(model, x0, y, *, schedule: dc.NoiseSchedule, generator) -> torch.Tensor:
-    """Return v_loss of a network that is told the labels y (B,) of nine images in ten."""
-    y = dc.drop_labels(y, model.null_label, generator=generator)
-    return dc.v_loss(schedule, partial(model, y=y), x0, generator=generator)
+def middle_t(
+    schedule: dc.NoiseSchedule, x0, generator, *, mean: float = -0.75, std: float = 1.75
+) -> torch.Tensor:
+    """Draw t for each of x0, as `draw_t` does, but so that its log SNR is nearly N(mean, std^2)."""
+    log_snr = mean + std * torch.randn(len(x0), generator=generator, dtype=torch.float64)
+    falling = -schedule.snr[1:].log()
+    return 1 + torch.searchsorted(falling, -log_snr).clamp(max=schedule.T - 1).to(x0.device)
+
+
+def labelled_loss(
+    model,
+    x0,
+    y,
+    *,
+    schedule: dc.NoiseSchedule,
+    generator,
+    draw: Callable = dc.draw_t,
+    no_label: float = 0.1,
+) -> torch.Tensor:
+    """Return v_loss at t of draw(schedule, x0, generator); a share of the labels y is not told."""
+    y = dc.drop_labels(y, model.null_label, no_label, generator=generator)
+    t = draw(schedule, x0, generator)
+    return dc.v_loss(schedule, partial(model, y=y), x0, t=t, generator=generator)
 
 
 def judged(model, schedule: dc.NoiseSchedule, n: int, guidance_scale: float) -> dict:
@@ -45,12 +65,13 @@ def judged(model, schedule: dc.NoiseSchedule, n: int, guidance_scale: float) -> 
 
 
 def main() -> None:
-    parser = options_of(__doc__, "mnist", epochs=10, batch=64)
+    parser = options_of(__doc__, "mnist", epochs=15, batch=16)
+    parser.set_defaults(ema=0.9995)
     parser.add_argument("--samples", type=int, default=2000)
     options = parser.parse_args()
     schedule = dc.cosine_schedule(1000)
     images, labels = data.mnist("train")
-    loss = partial(labelled_loss, schedule=schedule)
+    loss = partial(labelled_loss, schedule=schedule, draw=middle_t, no_label=0.3)
     model = run_epochs(options, pretrained.mnist_unet(), loss, (data.to_signed(images), labels))
     numbers = about(
         options,

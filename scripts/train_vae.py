@@ -13,7 +13,7 @@ from epochs import about, options_of, run_epochs
 
 import diffusion_core as dc
 from diffusion_core import checkpoints, data, judge, latents, pretrained
-from diffusion_core.losses import posterior_of
+from diffusion_core.vae_losses import posterior_of
 
 AT_ONCE = 500  # images in one call
 PIXELS = 28 * 28

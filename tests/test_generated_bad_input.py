@@ -671,19 +671,19 @@ GOOD: dict[str, dict[str, Given]] = {
         "schedule": SCHEDULE,
         "scale": named(number(2.0, 0, ends="()"), "alpha_bars"),
     },
-    "losses.active_units": {
+    "vae_losses.active_units": {
         "vae": ROW_VAE,
         "x": batch(X),
         "threshold": number(0.01, 0),
     },
-    "losses.decoder_var_of": {
+    "vae_losses.decoder_var_of": {
         "error_weight": number(0.5, 0, ends="()"),
         "kl_weight": number(1.0, 0, ends="()"),
     },
-    "losses.posterior_of": {"vae": ROW_VAE, "x": batch(X)},
-    "losses.vae_loss": {"vae": ROW_VAE, "x": batch(X), "generator": RNG},
-    "losses.vae_terms": {"vae": ROW_VAE, "x": batch(X), "generator": RNG},
-    "losses.weighted_vae_loss": {
+    "vae_losses.posterior_of": {"vae": ROW_VAE, "x": batch(X)},
+    "vae_losses.vae_loss": {"vae": ROW_VAE, "x": batch(X), "generator": RNG},
+    "vae_losses.vae_terms": {"vae": ROW_VAE, "x": batch(X), "generator": RNG},
+    "vae_losses.weighted_vae_loss": {
         "vae": ROW_VAE,
         "x": batch(X),
         "error_weight": number(0.5, 0),
@@ -695,12 +695,14 @@ GOOD: dict[str, dict[str, Given]] = {
         "schedule": SCHEDULE,
         "model": a_model(model, X),
         "x0": named(batch(X), "model"),  # whose answer is too large then
+        "t": optional(steps(T_OK, 1, T)),
         "generator": RNG,
     },
     "losses.v_loss": {
         "schedule": SCHEDULE,
         "model": a_model(model, X),
         "x0": named(batch(X), "model"),  # whose answer is too large then
+        "t": optional(steps(T_OK, 1, T)),
         "generator": RNG,
     },
     "losses.bound_loss": {

@@ -55,6 +55,7 @@ FLOORS = (
         "guidance",
         "sde",
         "training",
+        "vae_losses",
     },
     {
         "elbo_weights",

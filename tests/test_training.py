@@ -101,6 +101,25 @@ def test_the_loss_of_predicting_zero_is_the_second_moment_of_the_target(loss, ge
     assert abs(got.item() - 1) < 5 * math.sqrt(2 / 40_000)
 
 
+@pytest.mark.parametrize("loss", [dc.eps_loss, dc.v_loss])
+@pytest.mark.parametrize("given", [torch.tensor([1, 10, 7, 7]), 10])
+def test_the_losses_ask_about_the_t_that_is_given(loss, given, device):
+    x0, seen = normal(4, 3).to(device), {}
+
+    def model(x_t, t):
+        seen.update(x_t=x_t, t=t)
+        return 0.5 * x_t
+
+    got = loss(SCHEDULE, model, x0, t=given, generator=seeded())
+    t, eps = torch.as_tensor(given).expand(4).to(device), dc.standard_normal(x0, seeded())
+    assert_close(seen, {"x_t": dc.q_sample(SCHEDULE, x0, t, eps), "t": t}, rtol=0, atol=0)
+    target = eps if loss is dc.eps_loss else dc.v_target(SCHEDULE, x0, eps, t)
+    assert_close(got, (target - 0.5 * seen["x_t"]).square().mean())
+    for wrong in (0, 11, torch.tensor([1, 2, 3]), torch.tensor([1.0, 2.0, 3.0, 4.0])):
+        with pytest.raises((ValueError, TypeError), match=r"^t must"):
+            loss(SCHEDULE, model, x0, t=wrong)
+
+
 def test_v_loss_weighs_the_same_error_by_one_over_alpha_bar():
     x0 = normal(1, 3)  # one example, one t: the weight is one number
 
