@@ -32,6 +32,7 @@ def draw_t(schedule: NoiseSchedule, x0: Tensor, generator: torch.Generator | Non
 
 def _noised(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int | None, generator) -> tuple:
     """Return t (B,), drawn if not given, eps, and x_t."""
+    check_alike(schedule=schedule, x0=x0)
     t = draw_t(schedule, x0, generator) if t is None else check_t(t, x0, schedule.T, lowest=1)
     t = torch.as_tensor(t, device=x0.device).expand(len(x0))
     eps = standard_normal(x0, generator)
