@@ -2,7 +2,8 @@
 
 See epochs.py for how it goes on after an interrupt. At the end the averaged weights go into the
 package as float16, with what made them and the judge's numbers. The network is told the digit,
-except one time in ten: so it draws with a label and without.
+except three times in ten: so it draws with a label and without. Most of its steps t lie where
+shapes appear in the noise.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,13 @@ def middle_t(
     log_snr = mean + std * torch.randn(len(x0), generator=generator, dtype=torch.float64)
     falling = -schedule.snr[1:].log()
     return 1 + torch.searchsorted(falling, -log_snr).clamp(max=schedule.T - 1).to(x0.device)
+
+
+def mixed_t(schedule: dc.NoiseSchedule, x0, generator) -> torch.Tensor:
+    """Draw t where shapes appear for three of four of x0, and for the fourth as `draw_t` does."""
+    middle, evenly = middle_t(schedule, x0, generator), dc.draw_t(schedule, x0, generator)
+    rare = torch.rand(len(x0), generator=generator) < 1 / 4
+    return torch.where(rare.to(x0.device), evenly, middle)
 
 
 def labelled_loss(
@@ -71,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     schedule = dc.cosine_schedule(1000)
     images, labels = data.mnist("train")
-    loss = partial(labelled_loss, schedule=schedule, draw=middle_t, no_label=0.3)
+    loss = partial(labelled_loss, schedule=schedule, draw=mixed_t, no_label=0.3)
     model = run_epochs(options, pretrained.mnist_unet(), loss, (data.to_signed(images), labels))
     numbers = about(
         options,
