@@ -30,15 +30,6 @@ def draw_t(schedule: NoiseSchedule, x0: Tensor, generator: torch.Generator | Non
     return t.to(x0.device)
 
 
-def _noised(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int | None, generator) -> tuple:
-    """Return t (B,), drawn if not given, eps, and x_t."""
-    check_alike(schedule=schedule, x0=x0)
-    t = draw_t(schedule, x0, generator) if t is None else check_t(t, x0, schedule.T, lowest=1)
-    t = torch.as_tensor(t, device=x0.device).expand(len(x0))
-    eps = standard_normal(x0, generator)
-    return t, eps, q_sample(schedule, x0, t, eps)
-
-
 def eps_loss(
     schedule: NoiseSchedule,
     model: nn.Module,
@@ -53,8 +44,8 @@ def eps_loss(
     Source: Ho et al. (2020), equation 14.
     """
     check_kinds(**{"model(x_t, t)": model})
-    t, eps, x_t = _noised(schedule, x0, t, generator)
-    return _mean_square(model(x_t, t), eps)
+    t, eps = _steps(schedule, x0, t, generator), standard_normal(x0, generator)
+    return _mean_square(model(q_sample(schedule, x0, t, eps), t), eps)
 
 
 def v_loss(
@@ -71,8 +62,8 @@ def v_loss(
     x0 (B, ...) -> a scalar, t as in eps_loss. Source: Salimans and Ho (2022), section 4.
     """
     check_kinds(**{"model(x_t, t)": model})
-    t, eps, x_t = _noised(schedule, x0, t, generator)
-    return _mean_square(model(x_t, t), v_target(schedule, x0, eps, t))
+    t, eps = _steps(schedule, x0, t, generator), standard_normal(x0, generator)
+    return _mean_square(model(q_sample(schedule, x0, t, eps), t), v_target(schedule, x0, eps, t))
 
 
 def bound_loss(
@@ -104,6 +95,13 @@ def bound_loss(
     steps = weights.to(errors) * errors  # 0 at t = 1
     last = torch.where(t == 1, 1 / probs[0], 0.0).to(errors)
     return (steps - last * known.log_prob(x0)).mean() / x0[0].numel()
+
+
+def _steps(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int | None, generator) -> Tensor:
+    """Return the steps (B,) that are given, or as `draw_t` draws them."""
+    check_alike(schedule=schedule, x0=x0)
+    t = draw_t(schedule, x0, generator) if t is None else check_t(t, x0, schedule.T, lowest=1)
+    return torch.as_tensor(t, device=x0.device).expand(len(x0))
 
 
 def _mean_square(output: Tensor, target: Tensor) -> Tensor:

@@ -176,7 +176,7 @@ lab.show(fig, "The vector of each t: top half cosines, bottom half sines, fast w
 # - *Bend* is SiLU (`F.silu`), $x\cdot\mathrm{sigmoid}(x)$, a smooth step from 0 to $x$.
 # - *Convolve*: 3 × 3, `conv1`, then `conv2`.
 #
-# After `conv1` the block is told `emb`: a linear map, `from_t`, makes one number for each channel, which is added at every pixel. At the end the block's input is added, through `shortcut` (a 1 × 1 convolution where the number of channels changes). A new `conv2` is zero: the block learns only what to *add*.
+# After `conv1` the block is told `emb`: a linear map, `from_t`, makes one number for each channel, which is added at every pixel. (The shipped network gets two, a factor and a shift: `scale_shift`.) At the end the block's input is added, through `shortcut` (a 1 × 1 convolution where the number of channels changes). A new `conv2` is zero: the block learns only what to *add*.
 #
 # **Exercise 2.** Write it. `block` holds the layers `norm1`, `conv1`, `from_t`, `norm2`, `conv2` and `shortcut`. `x` is (B, channels, H, W), `emb` (B, 128).
 
@@ -1132,7 +1132,8 @@ for name, plan, color, ls, weight_at in (
     ),
 ):
     t = torch.arange(2, plan.T + 1)
-    weight = weight_at(plan, t) / weight_at(plan, t).sum()
+    weight = weight_at(plan, t)
+    weight = weight / weight.sum()
     at, step = plan.snr[t].log(), (plan.snr[t - 1] / plan.snr[t]).log()
     ax.plot(at, weight / step, color=color, ls=ls, label=name)
     share[name] = weight[(at >= -4) & (at <= 2)].sum().item()
