@@ -9,7 +9,7 @@ ten.
 
 import torch
 from epochs import about, choice_of, options_of, run_epochs
-from train_mnist import labelled_loss
+from train_mnist import labelled_loss, mixed_t
 
 import diffusion_core as dc
 from diffusion_core import checkpoints, data, judge, latents, pretrained
@@ -56,7 +56,7 @@ def judged(model, vae, schedule, test: torch.Tensor, n: int) -> dict:
 
 def main() -> None:
     chosen, name = choice_of("--network", NETWORKS, "unet")
-    parser = options_of(__doc__, f"latent_{name}", chosen, epochs=10, batch=64)
+    parser = options_of(__doc__, f"latent_{name}", chosen, epochs=60, batch=32)
     parser.add_argument("--images", type=int, default=60_000, help="of MNIST's training images")
     parser.add_argument("--samples", type=int, default=2000)
     options = parser.parse_args()
@@ -66,7 +66,7 @@ def main() -> None:
     z = latents.to_latents(vae, train, generator=torch.Generator().manual_seed(0))
 
     def loss(model, z, y, *, generator) -> torch.Tensor:
-        return labelled_loss(model, z, y, schedule=schedule, generator=generator)
+        return labelled_loss(model, z, y, schedule=schedule, generator=generator, draw=mixed_t)
 
     model = run_epochs(options, NETWORKS[name](), loss, (z, labels[: options.images]), parts=PARTS)
     numbers = about(

@@ -25,7 +25,7 @@ rng = torch.Generator().manual_seed(0)
 # %% [markdown]
 # ## 1. The picture first
 #
-# The shipped network of lesson 06 can be asked with a label, $\hat v(x_t, t, y)$, or without, $\hat v(x_t, t)$; then it gets the **null label**. (One time in ten in its training the label was replaced by it.) *Guidance* goes from the second answer to the first and on, by the scale $w$. We draw the same noise with seven scales, by ten calls of 2M (lesson 09).
+# The shipped network of lesson 06 can be asked with a label, $\hat v(x_t, t, y)$, or without, $\hat v(x_t, t)$; then it gets the **null label**. (Three times in ten in its training the label was replaced by it.) *Guidance* goes from the second answer to the first and on, by the scale $w$. We draw the same noise with seven scales, by ten calls of 2M (lesson 09).
 
 # %%
 schedule = dc.cosine_schedule(1000)
