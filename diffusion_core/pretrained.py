@@ -75,10 +75,10 @@ NETWORKS = {
     ),
     "vae": Network(mnist_vae, "2da3649ad0edb694518b66cb68fa19f257512bf0ed63eb62edb2e4b898045ebe"),
     "latent_unet": Network(
-        latent_unet, "824a9a0cafcd5353f71a14fd45e043a536326ac0edfdd377b168da6718f47f38"
+        latent_unet, "41ea179076d4575d6bc377616ce8c2896ba0e7b12ca5186f33c62beb4ed45044"
     ),
     "latent_dit": Network(
-        latent_dit, "cdf36357685b7a5dcafc096cff10b4f586805a93a66793724c2a368bb9b0b65d"
+        latent_dit, "283472c7b1f49ea2c3990dcde5906a537e0342e5760ed52b38a5b3a30204c90b"
     ),
 }
 
