@@ -23,7 +23,7 @@ class Network(NamedTuple):
 
 def mnist_unet() -> UNet:
     """Return the untrained network behind "mnist": it predicts v under cosine_schedule(1000)."""
-    return UNet(widths=(48, 128), classes=10)
+    return UNet(widths=(48, 128), classes=10, scale_shift=True)
 
 
 def mnist_controlnet() -> ControlNet:
@@ -58,14 +58,14 @@ def latent_dit() -> DiT:
 
 NETWORKS = {
     "mnist": Network(
-        mnist_unet, "1c5a50ab35f05179b3b70e528272e31992bf734e877322bdd3151a55d49c1253"
+        mnist_unet, "17686f73bd224dcf3b1ae3310005f2899b60b6178d8b4f3c99e18c3e3277b3b9"
     ),
     "bits": Network(bits_unet, "e5f66dca7f337c13380280b0c6be76d1e72976e8ff45bd248d298808e7ddf2dd"),
     "control_edges": Network(
-        mnist_controlnet, "79d00a088fa502bc271438e761c7aadd9bc223e733843ec2e0c7596b36654d52"
+        mnist_controlnet, "5e2c7c57b9d17b76a59469f2c3c21f6094f58ad3a4aa41c15b906266c0bc3466"
     ),
     "control_thumbnail": Network(
-        mnist_controlnet, "d8469729b38d8384065479c33a7b3f9d42a5c23e8777d1d64cbd6d9f7039b7bd"
+        mnist_controlnet, "ad216d9add2699762c5f7f1ba81b3ae8d9f03594e0de5a697b425cee542d5e04"
     ),
     "judge": Network(
         Classifier, "ffe18c1ca13b3c9027aed01ea9eb1a8ecba912e03ec6b9c16e649e6a987200f4"

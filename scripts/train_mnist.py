@@ -85,7 +85,7 @@ def main() -> None:
         options,
         predicts="v",
         schedule="cosine_schedule(1000)",
-        judge=judged(model, schedule, options.samples, guidance_scale=1.5),
+        judge=judged(model, schedule, options.samples, guidance_scale=1.25),
         judge_without_label=judged(model, schedule, options.samples, guidance_scale=0.0),
     )
     checkpoints.save(options.out, model, dtype=torch.float16, **numbers)
