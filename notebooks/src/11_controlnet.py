@@ -357,7 +357,7 @@ on = {"history": history, "digits": test}
 lab.claim("obedience after the last step", obedience[-1], at_least=0.3, **on)
 
 # %% [markdown]
-# The loss jumps from batch to batch, as each has other noise levels. Its mean falls by about a quarter. The obedience stays near 0 for some 50 steps, and then rises. The loss fell in the same time, but its jumps hide when, and it has no marks for *ignored* and *followed*, as the obedience has 0 and 1. **Measure what you want**, here the obedience.
+# The loss jumps from batch to batch, as each has other noise levels. Its mean falls by about a quarter. The obedience stays near 0 for some 100 steps, and then rises. The loss fell in the same time, but its jumps hide when, and it has no marks for *ignored* and *followed*, as the obedience has 0 and 1. **Measure what you want**, here the obedience.
 #
 # And the base? We compare all that it holds, weights and buffers, and its answers:
 
