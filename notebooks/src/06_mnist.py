@@ -260,7 +260,7 @@ controls = {
 lab.Explorer(fig, [noisy, box, *heads], attend, controls)
 
 # %% [markdown]
-# (Evenly shared, each weight would be $1/49 = 0.02$.) From the stroke (row 4, column 3) heads 3 and 4 look along it, 1 and 2 far and wide.
+# (Evenly shared, each weight would be $1/49 = 0.02$.) From the stroke (row 4, column 3) head 1 looks at its own piece of the stroke and the next, the others at the corner and the lower end. From the corner of the background (row 0, column 0) head 4 looks along the left edge, head 2 along the lower one.
 #
 # **Down** is a 3 × 3 convolution at every second pixel. **Up** repeats each pixel two by two, and convolves. **The skip connection**: what the fine level knew before *down* is laid behind what comes from *up* (`torch.cat` along the channels), and a block makes one of both.
 #
@@ -736,7 +736,7 @@ ratio = gaps["yours"].min() / gaps["real"].min()
 claim("smallest distance to training, yours / real", ratio, above=0.3, digits=digits)
 
 # %% [markdown]
-# With 160 pictures the floor is high and hides a small distance; the printed number, from 2000 drawings, shows that the shipped network is off. The real digits are a random 160; the others were asked for in turn, so a missing digit would show. A copy would lie near 0. (The nearest real digits are 1s: all 1s are alike.)
+# With 160 pictures the floor is high and hides a small distance; the printed number, from 2000 drawings, shows that the shipped network is a little off. The real digits are a random 160; the others were asked for in turn, so a missing digit would show. A copy would lie near 0. (The nearest real digits are 1s: all 1s are alike.)
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: two yardsticks, tried
