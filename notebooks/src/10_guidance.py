@@ -564,7 +564,7 @@ lab.show(
 )
 
 # %% [markdown]
-# From 0 to 1 the label arrives; from 1 to 2 the last doubtful digits go, and some of the spread with them. After that nothing is left to gain. The Fréchet distance, least near 1.5, sees what the other two hardly do: beyond it the digits, taken together, become less like real ones. We fixed $w = 1.5$ before the benchmark ran, and three aims, to be met together:
+# From 0 to 1 the label arrives; from 1 to 2 the last doubtful digits go, and a little of the spread with them. After that nothing is left to gain. The Fréchet distance, least near 1.5, sees what the other two hardly do: beyond it the digits, taken together, become less like real ones. We fixed $w = 1.5$ before the benchmark ran, and three aims, to be met together:
 
 # %%
 mnist = {"digits": test}
