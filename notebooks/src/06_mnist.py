@@ -176,7 +176,7 @@ lab.show(fig, "The vector of each t: top half cosines, bottom half sines, fast w
 # - *Bend* is SiLU (`F.silu`), $x\cdot\mathrm{sigmoid}(x)$, a smooth step from 0 to $x$.
 # - *Convolve*: 3 × 3, `conv1`, then `conv2`.
 #
-# After `conv1` the block is told `emb`: a linear map, `from_t`, makes one number for each channel, which is added at every pixel. (The shipped network gets two, a factor and a shift: `scale_shift`.) At the end the block's input is added, through `shortcut` (a 1 × 1 convolution where the number of channels changes). A new `conv2` is zero: the block learns only what to *add*.
+# After `conv1` the block is told `emb`: a linear map, `from_t`, makes one number for each channel, which is added at every pixel. (The shipped network gets two: a factor, too.) At the end the block's input is added, through `shortcut` (a 1 × 1 convolution where the number of channels changes). A new `conv2` is zero: the block learns only what to *add*.
 #
 # **Exercise 2.** Write it. `block` holds the layers `norm1`, `conv1`, `from_t`, `norm2`, `conv2` and `shortcut`. `x` is (B, channels, H, W), `emb` (B, 128).
 
@@ -260,7 +260,7 @@ controls = {
 lab.Explorer(fig, [noisy, box, *heads], attend, controls)
 
 # %% [markdown]
-# (Evenly shared, each weight would be $1/49 = 0.02$.) From the stroke (row 4, column 3) head 1 looks at its own piece of the stroke and the next, the others at the corner and the lower end. From the corner of the background (row 0, column 0) head 4 looks along the left edge, head 2 along the lower one.
+# (Evenly shared, each weight would be $1/49 = 0.02$.) From the stroke (row 4, column 3) head 1 looks at its own piece, the others at the corner and the lower end.
 #
 # **Down** is a 3 × 3 convolution at every second pixel. **Up** repeats each pixel two by two, and convolves. **The skip connection**: what the fine level knew before *down* is laid behind what comes from *up* (`torch.cat` along the channels), and a block makes one of both.
 #
@@ -678,7 +678,7 @@ def insist(w):
 lab.Explorer(fig, [panel, *marks], insist, {"w": lab.choice("scale w", scales, 0.0)})
 
 # %% [markdown]
-# **Without a label this small network draws many things that are no digits**, partly as it practised that one time in ten only: the shipped network, which did so three times in ten and trained longer, reaches 80 % (`benchmarks/mnist_trials.md`). With a large $w$ nearly all are recognised. Much of what looks good above is guidance, paid for by drawings of one digit that are more alike.
+# **Without a label this small network draws many things that are no digits**, partly as it practised that one time in ten only: the shipped one, with three, reaches 80 % (`benchmarks/mnist_trials.md`). With a large $w$ nearly all are recognised. Much of what looks good above is guidance, paid for by drawings of one digit that are more alike.
 
 # %%
 share_0, share_w = by_scale[0.0][1], by_scale[1.5][1]

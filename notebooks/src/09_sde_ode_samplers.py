@@ -674,7 +674,7 @@ for toy in ("moons", "eight_gaussians"):
     )
 
 # %% [markdown]
-# On these toys ten calls of 2M from level 20 are as good as a thousand of DDPM. A real network errs by itself, and no solver mends that. The benchmark drew three sets of 2 000 digits with each sampler below, by the network that was shipped before this one (10 epochs). The network knows 1 000 rows, so each level is rounded to one (`nearest_taus`). "Even t" starts at row 1000, with $\sigma$ = 20 291.
+# On these toys ten calls of 2M from level 20 are as good as a thousand of DDPM. A real network errs by itself, and no solver mends that. The benchmark drew three sets of 2 000 digits with each sampler below, by the network shipped before. The network knows 1 000 rows, so each level is rounded to one (`nearest_taus`). "Even t" starts at row 1000, with $\sigma$ = 20 291.
 
 # %%
 rows = [r for r in table if r["data"] == "digits"]
@@ -694,7 +694,7 @@ assert ten <= 1.1 * hundred
 print(f"10 calls of 2M: {ten:.4g}; 100 of DDIM: {hundred:.4g}; ratio {ten / hundred:.4f}")
 
 # %% [markdown]
-# **Ten calls of 2M, a hundred of DDIM**: no difference worth a word. The marks are a set's standard deviation. (Heun keeps up: what was left at ten calls was mostly that network's own error.) Look for yourself, with the network of now: both begin with the same noise, guided as in 06.
+# **Ten calls of 2M, a hundred of DDIM**: no difference worth a word. The marks are a set's standard deviation. (What was left was mostly that network's own error.) Look for yourself, with today's: both begin with the same noise, guided as in 06.
 
 # %%
 shipped, _ = pretrained.load("mnist")

@@ -564,7 +564,7 @@ lab.show(
 )
 
 # %% [markdown]
-# From 0 to 1 the label arrives; from 1 to 2 the last doubtful digits go, and a little of the spread with them. After that nothing is left to gain. (Beyond 3 the spread rises again: the strokes become bold.) The Fréchet distance, least near 1.5, sees what the other two hardly do: beyond it the digits, taken together, become less like real ones. We fixed $w = 1.5$ before the benchmark ran, and three aims, to be met together:
+# From 0 to 1 the label arrives; from 1 to 2 the last doubtful digits go, and a little of the spread with them. After that nothing is left to gain. The Fréchet distance, least near 1.5, sees what the other two hardly do: beyond it the digits, taken together, become less like real ones. We fixed $w = 1.5$ before the benchmark ran, and three aims, to be met together:
 
 # %%
 mnist = {"digits": test}
@@ -912,7 +912,7 @@ def my_guide(told, untold, sigma, between, w):
 lab.check("10.3", my_guide)
 
 # %% [markdown]
-# Now find levels and a scale of your own that beat the scales from 1 to 3: a star above and to the right of that part of the curve, by more than chance (0.02 in either number). Your digits start from the same noise; the ten calls are at the levels 20, 10.3, 5.3, 2.7, 1.4, 0.72, 0.37, 0.19, 0.10 and 0.05. The levels given below lie about on the curve. Then change `my_guide` itself: a scale that rises on the way, or falls?
+# Now find levels and a scale of your own that beat the scales from 1 to 3: a star above and to the right of their curve, by more than chance (0.02). Your digits start from the same noise; the ten calls are at the levels 20, 10.3, 5.3, 2.7, 1.4, 0.72, 0.37, 0.19, 0.10 and 0.05. The levels given below lie about on the curve. Then change `my_guide` itself: a scale that rises on the way, or falls?
 
 # %%
 my_levels, my_scale = (0.3, 3.0), 3.0

@@ -638,7 +638,7 @@ for name in drawn[1:]:
     )
 
 # %% [markdown]
-# Cheaper by far, with a network of a sixth of the weights, and as near by Fréchet distance, in 12 calls of 2M. (In more calls the pixels come nearer: 1.3 floors in 50 steps, lesson 00.) What is lost shows on the right: the drawings in latents vary less than real digits do. Reconstructions lose a little already. Guidance at scale 1.5, the best by Fréchet distance of 1, 1.5, 2, 2.5 and 3, takes more (lesson 10), and so do the small networks themselves.
+# Cheaper by far, with a network of a sixth of the weights, and as near by Fréchet distance. (In 50 steps pixels reach 1.3: lesson 00.) What is lost shows on the right: the drawings in latents vary less than real digits do. Reconstructions lose a little already. Guidance at scale 1.5, the best by Fréchet distance of 1, 1.5, 2, 2.5 and 3, takes more (lesson 10), and so do the small networks themselves.
 #
 # ## 9. A walk through latent space
 #
