@@ -99,8 +99,10 @@ def bound_loss(
 
 def _steps(schedule: NoiseSchedule, x0: Tensor, t: Tensor | int | None, generator) -> Tensor:
     """Return the steps (B,) that are given, or as `draw_t` draws them."""
+    if t is None:
+        return draw_t(schedule, x0, generator)
     check_alike(schedule=schedule, x0=x0)
-    t = draw_t(schedule, x0, generator) if t is None else check_t(t, x0, schedule.T, lowest=1)
+    t = check_t(t, x0, schedule.T, lowest=1)
     return torch.as_tensor(t, device=x0.device).expand(len(x0))
 
 
