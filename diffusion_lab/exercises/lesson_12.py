@@ -240,6 +240,15 @@ EXERCISES = {
             "The error is a mean over pixels. In nats of a picture it is a sum.": _loss(
                 error=lambda off: off.mean(1)
             ),
+            "Error and height are means over pixels, and the KL is a sum over latents.": _loss(
+                error=lambda off: off.mean(1), height=lambda v, d: (v + math.log(2 * math.pi)) / 2
+            ),
+            "The error of a Gaussian stands over 2 sigma^2: the 2 is missing.": _loss(
+                error=lambda off: 2 * off.sum(1)
+            ),
+            "The root of the error was taken. The exponent of a Gaussian holds the square.": _loss(
+                error=lambda off: off.sum(1).sqrt()
+            ),
             "log_decoder_var is not used: your sigma is 1.": _loss(
                 var=_unlike, height=lambda v, d: d * math.log(2 * math.pi) / 2
             ),

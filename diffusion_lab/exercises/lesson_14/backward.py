@@ -164,6 +164,11 @@ EXERCISES = {
             ),
             "This is the variance of the stride forward. The posterior's is smaller, by the "
             "factor (1 - alpha_bar_s) / (1 - alpha_bar_t).": _noised(lambda a, b: 1 - a / b),
+            "That is the factor (1 - alpha_bar_s) / (1 - alpha_bar_t) alone. The stride's beta, "
+            "1 - alpha_bar_t / alpha_bar_s, is missing.": _noised(lambda a, b: (1 - b) / (1 - a)),
+            "alpha_bar_t / alpha_bar_s is what the stride keeps. Its beta is 1 minus that.": (
+                _noised(lambda a, b: (1 - b) / (1 - a) * a / b)
+            ),
             "The variance is right, but the direction to x_t does not make room for it.": (
                 _noised(_posterior_var, taken=False)
             ),
