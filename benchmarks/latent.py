@@ -78,7 +78,7 @@ def networks() -> dict[str, Costed]:
     pixels = shipped()[0].cpu()
     widths = tuple(down.conv.in_channels for down in pixels.downs)
     widths += (pixels.attention.norm.num_channels,)
-    unfolded = nets.UNet(widths=widths, patch=1, classes=10)
+    unfolded = nets.UNet(widths=widths, patch=1, classes=10, scale_shift=True)
     decode = partial(latents.from_latents, vae)
     found = {
         "pixels": Costed(pixels, (1, 28, 28)),

@@ -174,7 +174,7 @@ fig.supxlabel(real_digits.note, fontsize="small", wrap=True)
 lab.show(fig, "The judge on drawn digits, on real ones and on noise: confident, shares, distance.")
 
 # %% [markdown]
-# Look at the noise. The judge is sure there, too, and reads nearly all of it as one digit! It must choose among ten, it never saw noise in training, and nobody taught it to say "I do not know". So a high share of confident readings proves little alone; shares and distance give the noise away. Ask of every number: what would nonsense reach, and what real data? The drawings are read a little *more* surely than real digits, for we ask firmly: the network guesses with and without the label, and we go beyond the guess with it (06, 10). Such digits are more typical, and vary less. Two floors are far better than noise, and not yet real digits.
+# Look at the noise. The judge is sure there, too, and reads nearly all of it as one digit! It must choose among ten, it never saw noise in training, and nobody taught it to say "I do not know". So a high share of confident readings proves little alone; shares and distance give the noise away. Ask of every number: what would nonsense reach, and what real data? The drawings are read as surely as real digits, for we ask firmly: the network guesses with and without the label, and we go beyond the guess with it (06, 10). This makes digits more typical. 1.3 floors are far better than noise, and not yet real digits.
 #
 # The lines below are **claims**: what a number should be, and in brackets what it is on your machine, and whether the claim holds there.
 
@@ -316,7 +316,7 @@ print(
 #
 # **Sliders without a mouse.** Press Tab until the slider is marked. The arrow keys move it by one step, Page Up and Page Down by five, Home and End to its ends. You may also click on the number beside it, and type another. A picture that does not follow has no running kernel: run its cell, and those above it.
 #
-# **Exercises.** Write your answer in the cell with `# your line here`, run it, then run the cell below it. `lab.check` compares with the package, on fresh random numbers. It says "Not attempted yet", "Right", or what went wrong: many mistakes it knows by name. If you are stuck, take the `#` away from `lab.hint`; each run shows one more hint. The solution is folded.
+# **Exercises.** Write your answer in the cell that says `# your …`, run it, then run the cell below it. `lab.check` compares with the package, on fresh random numbers. It says "Not attempted yet", "Right", or what went wrong: many mistakes it knows by name. If you are stuck, take the `#` away from `lab.hint`; each run shows one more hint. The solution is folded.
 #
 # ## 8. Exercises
 #

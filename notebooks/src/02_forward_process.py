@@ -478,7 +478,7 @@ lab.check("02.2", steps_needed)
 # %% [markdown]
 # ## 8. What breaks: a sampler that starts elsewhere
 #
-# A thousand steps are slow, so somebody writes `linear_schedule(50)`. (Fast samplers instead keep 50 of the thousand $\bar\alpha_t$, with the last: lesson 05.) The data: −1 with share 0.9, 1 with share 0.1. A sampler starts from $N(0,1)$, and takes *exact* steps back: no network, no error. **Predict**: which share ends at 1?
+# A thousand steps are slow, so somebody writes `linear_schedule(50)`. (Fast samplers instead keep 50 of the thousand $\bar\alpha_t$, with the last: lesson 06.) The data: −1 with share 0.9, 1 with share 0.1. A sampler starts from $N(0,1)$, and takes *exact* steps back: no network, no error. **Predict**: which share ends at 1?
 #
 # The exact step: draw the point from which $x_t$ may have come, by Bayes' rule, and go one step towards it. `dc.q_posterior` is that step; lesson 03 derives it. With the point drawn (our networks will not do that), a step of any size is exact; only the start is wrong.
 
@@ -535,7 +535,7 @@ side.legend(loc="upper right", fontsize="small")
 wide = {"lw": 7, "ls": "-", "solid_capstyle": "butt"}
 of_data = [bars.plot([], [], color=lab.SKY, label=s, **wide)[0] for s in ("data", None)]
 of_walks = [bars.plot([], [], color=lab.RED, label=s, **wide)[0] for s in ("reached", None)]
-bars.set(xlim=(0, 1), xlabel="share")
+bars.set(xlim=(0, 1), xlabel="share", ylabel="value of x_t")
 bars.legend(loc="upper right", fontsize="small")
 ax.set_ylabel("")
 
@@ -769,7 +769,7 @@ lab.show(
 # 2. Given $x_0$, all $t$ steps together are one Gaussian, so any $x_t$ costs one draw.
 # 3. A schedule is its curve of $\bar\alpha_t$; it decides how many steps are spent at which SNR.
 # 4. $N(0, I)$ is stationary, and every start ends there if and only if $\bar\alpha_t \to 0$; the prior gap bounds in bits how far off $x_T$ is.
-# 5. Where they are not, a sampler without any error draws the right points in wrong shares.
+# 5. If it is far, a sampler without any error draws the right points in wrong shares.
 #
 # | equation | function |
 # |---|---|

@@ -230,7 +230,7 @@ controls = {
 lab.Explorer(fig, [*curves, *marks, words], explore_posterior, controls)
 
 # %% [markdown]
-# Make $\beta$ small: the likelihood wins, and the posterior sits at $x_t$. Make it large: the prior wins. Set $t = 1$: all is at $x_0$. Drag $x_t$: the place moves, the width does not.
+# Make $\beta$ small: the likelihood wins, and the posterior sits at $x_t$. Make it large: the prior wins. Set $t = 1$: the posterior is $x_0$. Drag $x_t$: the place moves, the width does not.
 #
 # **The proof.** A Gaussian has the exponent $-\frac12(x-\text{mean})^2/\text{variance}$. Write $x$ for $x_{t-1}$. The exponent of (7) is, up to terms without $x$,
 #

@@ -47,7 +47,7 @@ axes[2].plot(torch.zeros(2000) - 2, states[-1][:, 1], "_", color="0.6", ms=6)  #
 (trails,) = axes[2].plot([], [], color=lab.ORANGE, lw=0.8, ls="-")
 (heads,) = axes[2].plot([], [], "s", color=lab.BLACK, ms=4)
 axes[2].set(xlim=(205, -5), ylim=(-3.2, 3.2), xlabel="t: noise left, data right")
-axes[2].set(ylabel="second coordinate", title="twelve of the walks")
+labels = axes[2].set(ylabel="second coordinate", title="twelve of the walks")
 
 # %% [markdown]
 # Drag the slider, or press play. On the right, twelve of the points: their second coordinate against $t$, all ends as a grey bar. When do the moons become visible? (Section 6 computes when a point's moon is decided.)
@@ -96,8 +96,8 @@ around = lab.draw_points(axes[0], x0[:0], color="0.7", title="noisy data, and on
 (here,) = axes[0].plot([], [], "s", color=lab.BLACK, ms=8)
 lab.draw_points(axes[1], x0[:2000], color="0.8")
 cloud = lab.draw_points(axes[1], x0[:0], title="data that could have led there")
-(middle,) = axes[1].plot([], [], "*", color=lab.RED, ms=15, mec=lab.BLACK)
 axes[1].set_ylabel("")
+(middle,) = axes[1].plot([], [], "*", color=lab.RED, ms=15, mec=lab.BLACK)
 
 # %% [markdown]
 # Move $x_t$, then $t$. The blue cloud is 300 draws from $q(x_0 \mid x_t)$, the red star its mean, both from the exact mixture. Can you find an $x_t$ whose star lies where no data are? And a $t$ at which hardly anything of the noise is unknown, though the clean point could be anywhere?
@@ -140,7 +140,7 @@ lab.Explorer(fig, [around, here, cloud, middle], show_cloud, controls)
 #
 # $$\mathbb E[a \mid b] = \mathbb E[a] + \frac{\text{Cov}(a, b)}{\text{Var}(b)}\,(b - \mathbb E[b]), \qquad \text{Var}(a \mid b) = \text{Var}(a) - \frac{\text{Cov}(a, b)^2}{\text{Var}(b)}.$$
 #
-# For a mixture of $N(m_k, w^2 I)$ the best answer has a formula. Given $k$, both $\epsilon$ and $x_t$ are Gaussian, with covariance $\sqrt{1-\bar\alpha_t}$, and $x_t$ has the mean $\sqrt{\bar\alpha_t}\,m_k$ and the variance $V_t = \bar\alpha_t w^2 + 1-\bar\alpha_t$. Put $a = \epsilon$ and $b = x_t$, then average over $k$:
+# For equal shares of $N(m_k, w^2 I)$ the best answer has a formula. Given $k$, both $\epsilon$ and $x_t$ are Gaussian, with covariance $\sqrt{1-\bar\alpha_t}$, and $x_t$ has the mean $\sqrt{\bar\alpha_t}\,m_k$ and the variance $V_t = \bar\alpha_t w^2 + 1-\bar\alpha_t$. Put $a = \epsilon$ and $b = x_t$, then average over $k$:
 #
 # $$\epsilon^*(x_t, t) = \sum_k p(k \mid x_t)\,\frac{\sqrt{1-\bar\alpha_t}}{V_t}\,(x_t - \sqrt{\bar\alpha_t}\,m_k), \qquad p(k \mid x_t) \propto \exp\Big(\!-\frac{|x_t-\sqrt{\bar\alpha_t}\,m_k|^2}{2V_t}\Big).$$
 #
@@ -377,7 +377,7 @@ lab.claim(
 )
 
 # %% [markdown]
-# The loss cannot reach 0 (means of 100 random batches scatter). At large $t$ the state is nearly the noise itself, and the question is easy. At small $t$ the little noise cannot be told from the data's own width: the error is near 1. Its lowest value belongs to the data and the schedule, so a loss says little by itself: 0.22 may be perfect.
+# The loss cannot reach 0 (dips below the line are chance). At large $t$ the state is nearly the noise itself, and the question is easy. At small $t$ the little noise cannot be told from the data's own width: the error is near 1. Its lowest value belongs to the data and the schedule, so a loss says little by itself: 0.22 may be perfect.
 #
 # Where in the plane does the network err? The colour is $|\hat\epsilon - \epsilon^*|$, learned against exact; the white points are data at this $t$. Compare the places where they are with the corners; then look for the $t$ with the largest gap among data (root mean square, in the picture).
 
@@ -421,7 +421,12 @@ gaps = [
 at_20, at_7, far_off = (gap.square().mean().sqrt() for gap in gaps)
 lab.claim("gap at t = 20 among data (the noise has 1)", at_20, at_most=0.2, history=history)
 lab.claim("at t = 7, as a multiple of that", at_7 / at_20, above=1.3, history=history)
-lab.claim("in the corners, as a multiple of that", far_off / at_20, above=3, history=history)
+lab.claim(
+    "in the corners at t = 20, as a multiple of the first",
+    far_off / at_20,
+    above=3,
+    history=history,
+)
 
 # %% [markdown]
 # ## 6. Side by side
@@ -621,7 +626,7 @@ print("by hand and by the package: the same distance")
 #
 # **A schedule cut short.** `linear_schedule(10)` stops at $\bar\alpha_{10} = 0.90$: nine tenths of the variance are still data. Somebody starts from $N(0, I)$ all the same.
 #
-# The data are now nine narrow Gaussians (**modes**) on a square, each with the same share: the four corners have 4/9. All denoisers are exact. **Predict** what each mistake does to the shares, and what to the widths. Coarse steps alone lose some corners, too.
+# The data are now nine narrow Gaussians (**modes**) on a square, each with the same share: the four corners have 4/9. All denoisers are exact. **Predict** what each mistake does to the shares, and what to the widths. Coarse steps alone thin the corners, too.
 
 # %%
 modes, mode_std = toys.toy_centres("nine_gaussians")

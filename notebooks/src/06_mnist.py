@@ -260,7 +260,7 @@ controls = {
 lab.Explorer(fig, [noisy, box, *heads], attend, controls)
 
 # %% [markdown]
-# (Evenly shared, each weight would be $1/49 = 0.02$.) From the stroke (row 4, column 3) head 1 looks at its own piece, the others at the corner and the lower end.
+# (Evenly shared, each weight would be $1/49 = 0.02$.) From the stroke (row 4, column 3) head 1 looks at its own piece, the others at the 7's corner and end.
 #
 # **Down** is a 3 × 3 convolution at every second pixel. **Up** repeats each pixel two by two, and convolves. **The skip connection**: what the fine level knew before *down* is laid behind what comes from *up* (`torch.cat` along the channels), and a block makes one of both.
 #
@@ -314,8 +314,8 @@ lab.show_source(nets.UNet._build, nets.timestep_embedding)
 # | batches of 32 | in three minutes a like network (told $t$ by `scale_shift`) had an error of 0.135; with 64 it was 0.155: more, rougher steps learn faster here |
 # | learning rate 0.004 | doubling the rate made that network worse: 0.141 |
 # | average of the weights, 0.997 | it reaches over the last 300 steps or so, a tenth of the training |
-# | one time in ten without a label | enough to learn the answer, little enough not to disturb the other |
-# | $w = 1.5$ | fixed beforehand, by the trials below; later the lowest Fréchet distance of seven scales, with 2000 drawings each (lesson 10) |
+# | one time in ten without a label | little, as training is short: the shipped network took three |
+# | $w = 1.5$ | fixed beforehand; later, for the shipped network, the lowest Fréchet distance of seven scales (lesson 10) |
 #
 # `benchmarks/mnist_trials.md` has these trials, and those that were given up.
 
@@ -678,7 +678,7 @@ def insist(w):
 lab.Explorer(fig, [panel, *marks], insist, {"w": lab.choice("scale w", scales, 0.0)})
 
 # %% [markdown]
-# **Without a label this small network draws many things that are no digits**, partly as it practised that one time in ten only: the shipped one, with three, reaches 80 % (`benchmarks/mnist_trials.md`). With a large $w$ nearly all are recognised. Much of what looks good above is guidance, paid for by drawings of one digit that are more alike.
+# **Without a label this small network draws many things that are no digits**, partly as it practised that one time in ten only: the shipped one, at three in ten, reaches 80 % (`benchmarks/mnist_trials.md`). With a large $w$ nearly all are recognised. Much of what looks good above is guidance, paid for by drawings of one digit that are more alike.
 
 # %%
 share_0, share_w = by_scale[0.0][1], by_scale[1.5][1]
@@ -736,7 +736,7 @@ ratio = gaps["yours"].min() / gaps["real"].min()
 claim("smallest distance to training, yours / real", ratio, above=0.3, digits=digits)
 
 # %% [markdown]
-# With 160 pictures the floor is high and hides a small distance; the printed number, from 2000 drawings, shows that the shipped network is a little off. The real digits are a random 160; the others were asked for in turn, so a missing digit would show. A copy would lie near 0. (The nearest real digits are 1s: all 1s are alike.)
+# With 160 pictures the floor is high and hides a small distance; the printed number, of 2000 drawings at $w = 1.25$, shows the shipped network a little off. The real digits are a random 160; the others were asked for in turn, so a missing digit would show. A copy would lie near 0. (The nearest real digits are 1s: all 1s are alike.)
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: two yardsticks, tried
@@ -866,7 +866,7 @@ for t in (2, 300, 1000):
 print("(43) is the KL divergence of the step, at each pixel, for t = 2, 300 and 1000")
 
 # %% [markdown]
-# The network `bits` was trained for this sum and $L_0$ alone, without labels (`make train-bits`, 10 epochs, an hour and a half on one core); the next section says how it answers. In its schedule $\ln\mathrm{SNR}_t$ falls evenly from 13 to −9, in 4000 steps: by (43) each step is charged the error at its noisier end. With smaller steps that end is less noisy, and the sum is smaller: with 1000 it is about 0.01 bits more. So both ledgers are sorted by $\ln\mathrm{SNR}$. In each interval, each picture gets one $t$ by chance, whose term stands for all steps there. The interval's *width* is the range of $\ln\mathrm{SNR}$ that these steps cover.
+# The network `bits` was trained for this sum and $L_0$ alone, without labels (`make train-bits`, 10 epochs, 80 minutes on one core); the next section says how it answers. In its schedule $\ln\mathrm{SNR}_t$ falls evenly from 13 to −9, in 4000 steps: by (43) each step is charged the error at its noisier end. With smaller steps that end is less noisy, and the sum is smaller: with 1000 it is about 0.01 bits more. So both ledgers are sorted by $\ln\mathrm{SNR}$. In each interval, each picture gets one $t$ by chance, whose term stands for all steps there. The interval's *width* is the range of $\ln\mathrm{SNR}$ that these steps cover.
 
 
 # %%
@@ -1144,7 +1144,7 @@ print(", ".join(f"{name} {part:.0%}" for name, part in share.items()), "between 
 lab.claim("weight between -4 and 2, bound / v", share["bound"] / share["v"], below=0.3)
 
 # %% [markdown]
-# The bound lays most of its weight on the grey levels of a picture whose shape is settled. (The shipped network went the other way: three of four $t$ in its training were drawn around $\ln\mathrm{SNR} = -0.75$, most of them between −4 and 2.) The answer is not to blame. With the loss for $v$ grey levels draw best of all: the same trials compare small networks that learned from 80 000 digits each, and the one with grey levels is nearest to real digits.
+# The bound lays most of its weight on the grey levels of a picture whose shape is settled. (The shipped network went the other way: three of four $t$ in its training were drawn around $\ln\mathrm{SNR} = -0.75$, most of them between −4 and 2.) Grey levels are not to blame. With the loss for $v$ they draw best of all: the same trials compare small networks that learned from 80 000 digits each, and the one with grey levels is nearest to real digits.
 #
 # **From**: Ho and others (2020), the bound; Kingma and others, *Variational Diffusion Models* (2021), (43); Salimans and others, *PixelCNN++* (2017), logistic laws of pixels; Chen and others, *Residual Flows* (2019), the table.
 

@@ -661,7 +661,7 @@ lab.claim("first level 2: distance of the share from 0.8", off[2.0], above=0.1)
 lab.claim("first level 1: distance of the share from 0.8", off[1.0], above=0.15)
 
 # %% [markdown]
-# A later rule of NCSN's authors (2020) is: $\sigma_1$ as large as the largest distance in the data. The chain gets the share as well from 4, where the gap is there and still shallow enough to cross. At 2 it fails.
+# A later rule of NCSN's authors (2020) is: $\sigma_1$ as large as the largest distance in the data. The chain gets it right from $\sigma_1 = 4$ on, where the gap is still shallow enough to cross. At 2 it fails.
 #
 # Look at the curve on the right: it follows the share of the noisy data during the first levels, and then it is flat. **The shares freeze at the level where the hills part.** After that nobody crosses, as in section 5; what is wrong then stays wrong. So the first levels must not be hurried: here the curve is flat a little before it has caught up.
 
@@ -827,9 +827,9 @@ for ax, (title, values) in zip(
 lab.show(fig, "Four readings of each set; only the first takes noise for digits.")
 
 # %% [markdown]
-# Read the first panel alone, and noise wins, even over real digits. The judge learned from digits only, and has no word for what is none. The other three panels expose both: all are read as one digit, the pixels spread more than those of real digits, and the Fréchet distance is many times that of real digits (of as many). **No single number is a judge.**
+# Read the first panel alone, and noise and haste win, even over real digits. The judge learned from digits only, and has no word for what is none. The other panels expose both: all are read as one digit, the pixels spread more than those of real digits, and the Fréchet distance is many times that of real digits (of as many). **No single number is a judge.**
 #
-# Annealed Langevin did draw digits, with a network that was never trained for it. It asks the network several times as often as the sampler of lesson 06, without a gain in these few pictures. The claims use all four panels:
+# Annealed Langevin did draw digits, with a network that was never trained for it. It asks the network several times as often as the sampler of lesson 06, for a lead that may be chance here. The claims use all four panels:
 
 # %%
 good, control, mnist = verdicts["annealed"], verdicts["noise"], {"digits": test}

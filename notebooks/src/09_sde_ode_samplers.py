@@ -579,7 +579,7 @@ for upside_down, kind in ((False, "as in (41)"), (True, "upside down")):
 #
 # $$x \leftarrow x + \tfrac{\delta}{2}\nabla\log q_s(x) + \sqrt\delta\,\epsilon, \qquad \delta = r\,(1 - \bar\alpha_s). \tag{42}$$
 #
-# $r$ is the ratio of lesson 08. It keeps $q_s$ but for the chain's own share, (32). Each corrector step is a call. Below, one long DDIM step on Gaussian data, and more and more corrections; the right variance is known.
+# $r$ is the ratio of lesson 08. The chain nearly keeps $q_s$, by (32). Each corrector step is a call. Below, one long DDIM step on Gaussian data, and more and more corrections; the right variance is known.
 
 # %%
 bell = dc.mixture(torch.tensor([[0.5]]).double(), 0.25)
@@ -697,14 +697,15 @@ print(f"10 calls of 2M: {ten:.4g}; 100 of DDIM: {hundred:.4g}; ratio {ten / hund
 # **Ten calls of 2M, a hundred of DDIM**: no difference worth a word. The marks are a set's standard deviation. (What was left was mostly that network's own error.) Look for yourself, with today's: both begin with the same noise, guided as in 06.
 
 # %%
-shipped, _ = pretrained.load("mnist")
+shipped, about = pretrained.load("mnist")
+usual = about["judge"]["guidance_scale"]
 opinion, _ = pretrained.load("judge")
 n, slow_steps = lab.up_to(64, least=2), lab.up_to(100)
 fast_rows = dc.nearest_taus(schedule, dc.geometric_levels(20.0, 0.05, 10))
 z = torch.randn(n, 1, 28, 28, generator=rng.manual_seed(9))
 
 
-def drawn_from(z, step, taus, labels, guidance_scale=1.5, **options):
+def drawn_from(z, step, taus, labels, guidance_scale=usual, **options):
     """Return digits with these labels, drawn from z by a step along the rows taus."""
     guided = dc.classifier_free(shipped, labels, guidance_scale=guidance_scale)
     guess = dc.eps_model_from_v(schedule, guided)
@@ -843,7 +844,7 @@ lab.claim(
 )
 
 # %% [markdown]
-# Each wrong four is cleaner than the right ones, and all are nearly the same: the points ran together, as in section 4, towards one four. **A single picture cannot show that a sampler is wrong. The spread can.**
+# Each wrong four is cleaner than the right ones, and they vary half as much: the points ran together, as in section 4. **A single picture cannot show that a sampler is wrong. The spread can.**
 
 # %% [markdown]
 # ## 10. Exercises
@@ -901,7 +902,7 @@ def my_step(eps_at, y, sigma_t, sigma_s):
 lab.check("09.3", my_step)
 
 # %% [markdown]
-# Now place it on the chart of section 8. The cell below runs your step on the moons, three clouds of 2 000 points each, down *your* levels, and then to 0 by Euler. Change `my_levels` (highest, lowest, spacing), then `my_step`. Without memory it cannot become 2M; Euler, Heun and other middles are in reach.
+# Now place it on the chart of section 8. The cells below run your step on the moons, three clouds of 2 000 points each, down *your* levels, and then to 0 by Euler. Change `my_levels` (highest, lowest, spacing), then `my_step`. Without memory it cannot become 2M; Euler, Heun and other middles are in reach.
 
 
 # %%

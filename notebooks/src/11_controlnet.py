@@ -75,7 +75,7 @@ def hold(s):
 lab.Explorer(fig, [panel], hold, {"s": lab.choice("control scale s", scales, 1.0)})
 
 # %% [markdown]
-# At $s = 0$ there are ten drawings of the network's own choice, not all of them readable. At 0.25 more than half have changed sides, at 0.5 nearly all stand in their lines, at 0.75 all: each at a scale of its own. More than 1 adds little; the digits hold to the lines a bit more closely. Nobody told the network that a line is where black meets white: it learned it from pairs, a digit and its map.
+# At $s = 0$ there are ten drawings of the network's own choice, not all of them readable. At 0.25 more than half follow the lines, at 0.5 nearly all stand in them, at 0.75 all: each at a scale of its own. More than 1 adds little; the digits hold to the lines a bit more closely. Nobody told the network that a line is where black meets white: it learned it from pairs, a digit and its map.
 #
 # ## 2. A copy beside the network
 #
@@ -154,7 +154,7 @@ def disturb(spread):
 lab.Explorer(fig, [panel_2, away], disturb, {"spread": lab.choice("spread", spreads, 0.1)})
 
 # %% [markdown]
-# So a little noise does little harm: up to 0.05 the strokes are the same, only thicker or thinner. At 0.1 the ground turns grey and some strokes break, at 0.2 most do. The harm grows with the spread, and nothing is gained by it if zeros can learn. Then zero is the one start that spoils nothing.
+# So a little noise does little harm: up to 0.05 the strokes are the same, only thicker or thinner. At 0.1 the strokes grow faint and some break, at 0.2 most do. The harm grows with the spread, and nothing is gained by it if zeros can learn. Then zero is the one start that spoils nothing.
 #
 # ## 3. How can zeros learn?
 #
@@ -351,7 +351,7 @@ lab.draw_images(axes[2], torch.cat([2 * edges - 1, drawn]), 10)
 axes[2].set_title("lines, and drawings after the last step")
 lab.show(
     fig,
-    "Loss and obedience against steps: the obedience rises from 0; the loss jumps, and falls a little.",
+    "Loss and obedience against steps: the obedience rises from 0; the loss jumps, and falls by a quarter.",
 )
 on = {"history": history, "digits": test}
 lab.claim("obedience after the last step", obedience[-1], at_least=0.3, **on)
@@ -426,7 +426,7 @@ lost = sure["label only"] - min(sure["edges"], sure["thumbnail"])
 lab.claim("readable share lost by the control", lost, at_most=0.05, **on)
 
 # %% [markdown]
-# The thumbnail leaves more. Its 49 greys say where the ink is, and the network has to find the strokes: look for one that ends or bends where the real one does not. Lines leave only what lies between them. Both obey, and neither costs readable digits.
+# The thumbnail leaves more. Its 49 greys say where the ink is, and the network has to find the strokes: look for one that ends or bends where the real one does not. Lines leave only what lies between them. Both obey, and here neither costs readable digits.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: guidance, and who sees the picture
@@ -450,7 +450,7 @@ def one_sided(picture, w):
 
 
 strengths = [1.0, 2.0, 4.0]
-sides = {"both answers": [], "labelled answer only": []}
+sides = {"both answers": [], "the labelled answer only": []}
 for w in strengths:
     seen_by_both = told_by(partial(by_edges, control=pictures["edges"]), w)
     seen_by_one = draw_along(one_sided(pictures["edges"], w), n)
@@ -547,7 +547,7 @@ def my_control(x0):
 lab.check("11.3", my_control)
 
 # %% [markdown]
-# Now train a control of it, and ask for boxes that are wide, tall, small and large. (Digits of MNIST are about 20 pixels long, so some of these wishes are unlike all that it saw.) Then change `my_control` to a picture of your choice (the left half, the brightest spot, the picture upside down, the number of strokes as a grey level), give `my_wishes` to match, and train again. Beside your drawings stand two mean differences a pixel: *off* is that of `my_control` of them from what you wished, *chance* that from another of your wishes. A box is learned later than edges: with 150 steps, expect little more than chance. More steps follow better.
+# Now train a control of it, and ask for boxes that are wide, tall, small and large. (Digits of MNIST are about 20 pixels long, so some of these wishes are unlike all that it saw.) Then change `my_control` to a picture of your choice (the left half, the brightest spot, the picture upside down, the number of strokes as a grey level), give `my_wishes` to match, and train again. Above your drawings stand two mean differences a pixel: *off* is that of `my_control` of them from what you wished, *chance* that from another of your wishes. A box is learned later than edges, hence 450 steps: after 150, expect little more than chance.
 
 # %%
 my_steps = 2 if dc.is_short_run() else 450

@@ -368,7 +368,7 @@ for (name, values), mark in zip(five_scales.items(), "osD^x", strict=True):
 axes[1].axhline(1, color=lab.BLACK, ls=":")
 axes[1].set(xlabel="latent", ylabel="$E z^2$", title="the five of section 5, not scaled")
 axes[1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-lab.show(fig, "Second moments: of the scaled latents near 1, of the five networks far apart.")
+lab.show(fig, "Second moments: of the scaled latents near 1, of the five networks from 1 to 14.")
 worst = (moments - 1).abs().max()
 lab.claim("largest distance of a second moment from 1", worst, at_most=0.05, digits=test)
 
@@ -507,7 +507,7 @@ def latents_by(network, w):
 # %% [markdown]
 # Only the clipping of $\hat x_0$ to $[-1, 1]$ is gone, as latents have no walls. The shipped U-Net is the class of lesson 06 with 8 channels in and out. It was trained by `dc.v_loss` on `to_latents` of the training digits, told the digit nine times in ten.
 #
-# The second network is a **transformer**. Its tokens are the 16 places: a linear layer makes 64 numbers of the 8, and adds 64 learned ones that say which place it is. A layer of attention mixes the tokens (lesson 06 has one), a small MLP works on each, and this is repeated. Each block gets six vectors from the embedding $c$ (here no channel) of $t$ and label, three for the attention and three for the MLP: $b$ and $a$ (not those of (61)) shift and scale what goes in, and $g$ **gates** what comes out:
+# The second network is a **transformer**. Its tokens are the 16 places: a linear layer makes 56 numbers of the 8, and adds 56 learned ones that say which place it is. A layer of attention mixes the tokens (lesson 06 has one), a small MLP works on each, and this is repeated. Each block gets six vectors from the embedding $c$ (here no channel) of $t$ and label, three for the attention and three for the MLP: $b$ and $a$ (not those of (61)) shift and scale what goes in, and $g$ **gates** what comes out:
 #
 # $$h \;\to\; h + g(c)\cdot F\big(\mathrm{norm}(h)\,(1 + a(c)) + b(c)\big), \qquad g = a = b = 0 \text{ at the start.} \tag{66}$$
 #
@@ -517,10 +517,10 @@ def latents_by(network, w):
 
 # %%
 lab.show_source(nets.dit._Block.forward)
-fresh = nets.DiT(classes=10)
+fresh = pretrained.latent_dit()
 x = torch.randn(4, 8, 4, 4, generator=rng)
 assert not fresh(x, torch.tensor([1, 10, 100, 1000])).any()
-tokens, told = torch.randn(4, 16, 64, generator=rng), torch.randn(4, 32, generator=rng)
+tokens, told = torch.randn(4, 16, 56, generator=rng), torch.randn(4, 32, generator=rng)
 assert all(torch.equal(block(tokens, told), tokens) for block in fresh.blocks)
 print("a new transformer answers 0, and each of its blocks changes nothing")
 
@@ -562,7 +562,7 @@ lab.Explorer(fig, panels, denoise_latents, controls, play="done")
 # The cost here: a step of training with 16 examples, in turn, the least of three. `pixels` is the network of lesson 06; its stem folds 2 × 2 pixels into channels. `pixels, no stem` is without that. Beside it the multiplications of one call, on any machine, those of the attention too.
 
 # %%
-patch_1 = nets.UNet(widths=(48, 128), patch=1, classes=10)
+patch_1 = nets.UNet(widths=(48, 128), patch=1, classes=10, scale_shift=True)
 rivals = {"pixels": pretrained.load("mnist")[0], "pixels, no stem": patch_1, **networks}
 inputs = {name: sent[:16] if name in networks else real[:16] for name in rivals}
 work, seconds = {}, {name: [] for name in rivals}
@@ -619,7 +619,7 @@ for name, colour, mark in (("reconstructions", lab.GREEN, "P"), ("real", lab.BLA
 axes[2].set(xlabel="spread / real", ylabel="as asked")
 axes[2].locator_params(axis="x", nbins=5)
 axes[2].legend(fontsize="small")
-lab.show(fig, "Frechet distance against cost of training and of drawing; as asked against spread.")
+lab.show(fig, "Fréchet distance against cost of training and of drawing; as asked against spread.")
 
 # %% [markdown]
 # The aims were fixed beforehand: reconstructions within 1.5 times the floor, drawings in latents within 1.5 times the distance of those in pixels, at a quarter of the cost.
@@ -638,7 +638,7 @@ for name in drawn[1:]:
     )
 
 # %% [markdown]
-# Cheaper by far, with a network of a sixth of the weights, and as near by Fréchet distance. (In 50 steps pixels reach 1.3: lesson 00.) What is lost shows on the right: the drawings in latents vary less than real digits do. Reconstructions lose a little already. Guidance at scale 1.5, the best by Fréchet distance of 1, 1.5, 2, 2.5 and 3, takes more (lesson 10), and so do the small networks themselves.
+# Cheaper by far, with less than a sixth of the weights, and as near by Fréchet distance. (In 50 steps, not these 12, pixels reach 1.3: lesson 00.) What is lost shows on the right: the drawings in latents vary less than real digits. Reconstructions lose a little already. Guidance at scale 1.5, the best by Fréchet distance of 1, 1.5, 2, 2.5 and 3, takes more (lesson 10), and so do the small networks themselves.
 #
 # ## 9. A walk through latent space
 #
@@ -678,7 +678,7 @@ def walk_to(network, digit, to, share):
     pictures = walk_of(network, digit, to)
     large.set_data(lab.image_grid(pictures[2, share : share + 1], 1))
     strip.set_data(lab.image_grid(pictures.flatten(0, 1), 11))
-    here.set_xdata([29 * share, 29 * share])
+    here.set_xdata([29 * share + 14.5] * 2)
     return f"{network}, from a {digit} to a {to}: {share} of 10 parts of the way in noise."
 
 

@@ -513,7 +513,8 @@ for row, (name, field) in enumerate({"flow": learned, "reflow": reflowed}.items(
         x = follow_flow(field, noise[:n_cloud].float(), torch.linspace(1, 0, steps + 1))
         table[name, steps] = distance, stray = two_numbers(x)
         lab.draw_points(ax, x, limit=2.3, color=(lab.BLUE, lab.ORANGE)[row])
-        ax.set_title(f"{name}, {steps}: {distance:.1f} fl., {100 * stray:.0f} %", fontsize="small")
+        ax.set_title(f"{name}, {steps}: {distance:.1f} floors, {100 * stray:.0f} % strays")
+        ax.title.set_fontsize("small")
         ax.label_outer()
 lab.show(fig, "Points of the flow and of its reflow with 1, 2, 4 and 50 steps; floors and strays.")
 lab.claim("reflow, one step: floors", table["reflow", 1][0], at_most=4, history=second)
@@ -659,7 +660,7 @@ for ax, (name, draw_in_one) in zip(axes, one_call.items(), strict=True):
     strays = [two_numbers(x, "moons")[1] for x in drawn]
     judged[name] = distance, stray = sum(apart).item() / 5 / floor, sum(strays) / 5
     lab.draw_points(ax, drawn[0], limit=2.6)
-    ax.set_title(f"{name}: {distance:.2f} floors, {100 * stray:.1f} %", fontsize="medium")
+    ax.set_title(f"{name}: {distance:.2f} floors, {100 * stray:.1f} % strays", fontsize="small")
     ax.label_outer()
 lab.show(fig, "Two moons, and one call: the exact field, a student, a consistency model; strays.")
 lab.claim("student: distance in floors", judged["student"][0], at_most=1.5)
