@@ -71,11 +71,11 @@ def gradients(sizes: list[int], accumulate: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("sizes", [[6, 6], [3, 3, 3, 3], [7, 4, 1], [1] * 12])
-def test_row_67_trap_B81_parts_one_after_another_are_one_large_batch(sizes):
+def test_row_68_trap_B81_parts_one_after_another_are_one_large_batch(sizes):
     assert_close(gradients(sizes, len(sizes)), gradients([12], 1), rtol=0, atol=1e-13)
 
 
-def test_row_67_the_mean_of_unequal_means_is_another():
+def test_row_68_the_mean_of_unequal_means_is_another():
     """So the test above says something."""
     model = initialised(lambda: nn.Linear(3, 2)).double()
     x, y = normal(12, 3), normal(12, 2, seed=2)
@@ -98,7 +98,7 @@ def test_each_step_takes_so_many_batches():
     assert len(history.losses) == 5 and seen == list(range(15))
 
 
-def test_row_67_two_processes_end_where_one_ends(runs, alone):
+def test_row_68_two_processes_end_where_one_ends(runs, alone):
     ours, theirs = (load_file(folder / "state.safetensors") for folder in (alone, runs / "whole"))
     assert ours.keys() == theirs.keys() and len(ours) > 30
     assert_close(theirs, ours, rtol=0, atol=1e-12)
@@ -147,7 +147,7 @@ def noise_gradients(world: int, own: bool, trials: int, rows: int = 4) -> torch.
 
 @pytest.mark.parametrize("world", [1, 2, 4, 8])
 @pytest.mark.parametrize("own", [True, False], ids=["own", "same"])
-def test_row_68_the_variance_of_the_mean_over_ranks(world, own):
+def test_row_67_the_variance_of_the_mean_over_ranks(world, own):
     """Closed forms: Var(u w) = Var u Var w + Cov^2 for Gaussians u = x_t, w = c x_t - eps."""
     a, b, c, rows = 0.8, 0.6, 0.5, 4
     var_u, var_w, cov = 1.0, (c * a) ** 2 + (c * b - 1) ** 2, c - b
@@ -217,7 +217,7 @@ def test_a_seed_that_would_meet_the_next_rank_is_refused():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("decay", [0.9, 0.999])
-def test_row_70_trap_B84_an_average_of_weights_at_1_rises_to_1_less_the_product(decay, dtype):
+def test_row_71_trap_B84_an_average_of_weights_at_1_rises_to_1_less_the_product(decay, dtype):
     """The product in whole fractions; halves would stop where a step is below half a place."""
     model = initialised(lambda: nn.Linear(1, 1, bias=False, dtype=dtype))
     nn.init.zeros_(model.weight)
@@ -244,7 +244,7 @@ def test_trap_B84_weights_moments_and_averages_stay_in_float32_under_autocast():
 # One dies.
 
 
-def test_row_71_trap_B86_a_killed_run_ends_where_the_unbroken_one_ends(runs):
+def test_row_70_trap_B86_a_killed_run_ends_where_the_unbroken_one_ends(runs):
     whole, broken = (load_file(runs / name / "state.safetensors") for name in ("whole", "broken"))
     assert_close(broken, whole, rtol=0, atol=0)
     steps = {n: w.item() for n, w in broken.items() if n.endswith(".step")}

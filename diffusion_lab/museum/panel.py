@@ -54,8 +54,8 @@ def ruler() -> tuple[Figure, Line2D, Line2D, Text]:
     ax.set_xticks([-100, -1, 0, 1, 100], ["-100", "-1", "0", "1", "100"])
     ax.minorticks_off()
     ax.set_xlabel(
-        "reading: 0 is the middle of what is allowed (of “at most”: 0), 1 its edge (grey)\n"
-        "beyond 1000 is drawn at 1000"
+        "reading: 0 is the middle of what is allowed (for “at most”: the number 0),\n"
+        "−1 and 1 are its edges; beyond 1000 is drawn at 1000"
     )
     said = ax.text(0.5, 0.97, "", ha="center", va="top", fontsize=9, transform=ax.transAxes)
     return fig, wrong, right, said

@@ -101,7 +101,7 @@ print("does Normal(mu, sigma).sample() know where it came from?", x.requires_gra
 # $$\frac{\partial}{\partial\mu}\,\mathbb E[f(x)] = \mathbb E\big[f'(\mu+\sigma\epsilon)\big], \qquad
 # \frac{\partial}{\partial\sigma}\,\mathbb E[f(x)] = \mathbb E\big[f'(\mu+\sigma\epsilon)\;\epsilon\big].$$
 #
-# A mean over some draws of what stands in the brackets is the **pathwise** estimate: the gradient follows the path from $\mu$ through $x$ to $f$. How near must it come? A mean over $n$ draws misses the true mean by chance, typically by the **standard error**: the standard deviation of one of the $n$ values, divided by $\sqrt n$ (section 5 says why). Five of them are as good as never exceeded, so five is our bound, here and in the whole course.
+# A mean over some draws of what stands in the brackets is the **pathwise** estimate: the gradient follows the path from $\mu$ through $x$ to $f$. How near must it come? A mean over $n$ draws misses the true mean by chance, typically by the **standard error**: the standard deviation of one of the $n$ values, divided by $\sqrt n$ (section 5 says why). Five of them are as good as never exceeded, so five is our bound in this lesson.
 
 
 # %%
@@ -528,9 +528,11 @@ sums = {
     "std added": 10 * math.sqrt(0.1) * z[0],
 }
 fig, axes = lab.figure(4, width=12, height=2.8, sharey=True)
+wide = torch.linspace(-10, 10, 401)
+bell = dc.Gaussian(0 * wide, torch.tensor(1.0)).log_prob(wide).exp()
 for ax, (name, x) in zip(axes, sums.items(), strict=True):
     ax.hist(x, bins=100, range=(-10, 10), density=True, color=lab.SKY)
-    ax.plot(grid, standard, color=lab.BLACK, ls="-")
+    ax.plot(wide, bell, color=lab.BLACK, ls="-")
     ax.set(title=name, xlabel="x")
     # N(0, 1) has mean 0, and the mean of x^2 is 1
     misses = [abs(m.mean()) / (m.std() / math.sqrt(20_000)) for m in (x, x**2 - 1)]
@@ -630,7 +632,7 @@ lab.show(
 # 2. Written as $x = \mu + \sigma\epsilon$, with all chance in $\epsilon$, it passes gradients to $\mu$ and $\sigma$, and their expectation is the gradient of $\mathbb E[f(x)]$.
 # 3. The faces of a die jump, so nothing passes through them; there the loss of each throw is multiplied by the slope of its log probability.
 # 4. Independent Gaussians merge into one Gaussian, since a round cloud has the same shadow from every side: means add, variances add, standard deviations do not.
-# 5. A wrong noise shows in the mean and the variance, measured against their standard errors.
+# 5. The three wrong noises show in mean and variance, measured against their standard errors.
 #
 # | equation | function |
 # |---|---|

@@ -67,7 +67,7 @@ axes[0].fill_between(line[:, 0], density, color="0.88", label="the data (half th
 (pupil_line,) = axes[0].plot([], [], color=lab.SKY, ls="--", lw=2, label="pupil, knows x_t only")
 (at_x0,) = axes[0].plot([], [], "^", color=lab.RED, ms=9, label="x_0")
 (at_x_t,) = axes[0].plot([], [], "v", color=lab.BLACK, ms=9, label="x_t")
-axes[0].set(xlim=(-3.5, 3.5), ylim=(-0.15, 2.8), xlabel="x_{t-1}", ylabel="density")
+axes[0].set(xlim=(-3.5, 3.5), ylim=(-0.15, 4.2), xlabel="x_{t-1}", ylabel="density")
 axes[0].legend(loc="upper left", fontsize="small")
 axes[1].bar(range(2, 21), mean_kl[2:], color=lab.BLUE, alpha=0.45, label="mean of each step")
 here = axes[1].vlines([4.0], 0, 1, color=lab.BLUE, lw=9)
@@ -223,7 +223,7 @@ print(f"mean of log q(x_0) minus ELBO: {difference.mean():.4f}, standard error {
 assert difference.mean() > -3 * std_error
 
 # %% [markdown]
-# One standard error in the table's cell was new. If a mean is off by a small amount, its logarithm is off by about that amount divided by the mean. So divide each ratio by the mean of all (`relative`): the standard error of the mean of these numbers is that of the log-mean. (The column in the table is the ELBO's.)
+# `relative` in the table's cell was new. If a mean is off by a small amount, its logarithm is off by about that amount divided by the mean. So divide each ratio by the mean of all: the standard error of the mean of these numbers is that of the log-mean. (The column in the table is the ELBO's.)
 
 # %% [markdown]
 # ## 3. Turning the ratio around
@@ -430,8 +430,8 @@ for name, s in {
     "linear, T = 1000": dc.linear_schedule(1000),
     "vp, any T": dc.vp_schedule(100),
     "cosine, T = 1000": dc.cosine_schedule(1000),
-    "linear, cut to T = 200": dc.linear_schedule(200),
-    "linear, cut to T = 50": dc.linear_schedule(50),
+    "linear, T = 200": dc.linear_schedule(200),
+    "linear, T = 50": dc.linear_schedule(50),
 }.items():
     end = dc.q_marginal(s, sized, s.T)
     nats = kl_from_scratch(end.mean, end.var, 0.0, torch.ones(1)).mean()
@@ -441,7 +441,7 @@ for name, s in {
     print(f"{name:24s} {s.alpha_bars[-1]:9.1e} {nats:11.1e} {dc.prior_gap(s):9.1e}")
 
 # %% [markdown]
-# For a schedule that reaches noise, $L_T$ is next to nothing. For one cut short, no training makes it smaller.
+# For a schedule that reaches noise, $L_T$ is next to nothing. For a short one, no training makes it smaller.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: the last step on data with levels
@@ -838,7 +838,7 @@ assert abs(full.mean() - cheap.mean) < 3 * math.hypot(full_error, cheap.std_erro
 # %% [markdown]
 # ## 9. What breaks
 #
-# **A forgotten term.** Averaged over the data, $-\text{ELBO}$ cannot be below $-\mathbb E\log q(x_0)$, which is known for the data of section 1. The cell leaves out each term in turn, and takes $L_0$ with the wrong sign. (The schedule is cut short, so that $L_T$ counts.)
+# **A forgotten term.** Averaged over the data, $-\text{ELBO}$ cannot be below $-\mathbb E\log q(x_0)$, which is known for the data of section 1. The cell leaves out each term in turn, and takes $L_0$ with the wrong sign. (The schedule is short, so that $L_T$ counts.)
 
 # %%
 cut = dc.linear_schedule(200)
@@ -866,7 +866,7 @@ for name, sums in {
     assert possible == (name not in ("without L_T", "without the steps"))
 
 # %% [markdown]
-# Without $L_T$ or the steps, the model looks *better* than the truth. On real data nobody knows the limit. So test a likelihood where the truth is known. Mistakes in $L_0$ only look bad here; whole walks (section 4) show them.
+# Without $L_T$ or the steps, the model looks *better* than the truth. On real data nobody knows the limit. So test a likelihood where the truth is known. Mistakes in $L_0$ pass as possible here; whole walks (section 4) show them.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ## Deeper: 10. How tight is the bound?
@@ -879,7 +879,7 @@ for name, sums in {
 #
 # $$\mathbb E\log q - \mathbb E\,\text{ELBO} = \text{KL}\big(q(x_T)\,\|\,N(0,I)\big) + \sum_{t=1}^T\mathbb E_{x_t}\text{KL}\big(q(x_{t-1}\mid x_t)\,\|\,p_\theta(x_{t-1}\mid x_t)\big).$$
 #
-# We call this the **gap formula**. (In the last part, $t=1$, the model's step has the variance $\beta_1$.) In words: **the gap is the wrong start, plus what each step loses by being a Gaussian whose variance is the same for every $x_t$** (and whose mean is wrong, where the guess is not exact). The first part, the wrong start, is the last column of the table about the prior term (section 7).
+# We call this the **gap formula**. (In the last part, $t=1$, the model's step has the variance $\beta_1$.) In words: **the gap is the wrong start, plus what each step loses by being a Gaussian whose variance is the same for every $x_t$** (and whose mean is wrong, where the guess is not exact). The first part, the wrong start, is the column "KL of q(x_T)" of the table in section 7.
 #
 # For Gaussian data $N(0, v)$ on the line everything is known. With $V_t = \bar\alpha_t v + 1-\bar\alpha_t$, the variance of $x_t$, the true step back is a Gaussian. Its variance comes from Bayes' rule as that of (8) in lesson 03, with $N(0, V_{t-1})$ for what is known about $x_{t-1}$ beforehand. Precisions add:
 #
@@ -1139,9 +1139,10 @@ axes[1].axhline(entropy, color=lab.BLACK, ls=":", label="-E log q(x_0), the data
 axes[1].axhline(0, color=lab.BLACK, lw=0.8)
 names = ("L_T", "all L_{t-1}", "L_0", "-ELBO")
 axes[1].set(ylim=(-2, 8), xlim=(-0.6, 3.6), xticks=range(4), xticklabels=names, ylabel="nats")
-axes[1].legend(loc="upper left", fontsize="small")
+axes[1].legend(loc="upper left", fontsize="small", frameon=True, framealpha=1)
 axes[1].set_title("sums")
 place = {"transform": axes[1].transAxes, "va": "top", "fontsize": "small"}
+place["bbox"] = {"facecolor": "w", "edgecolor": "none", "pad": 1}  # a bar may stand behind
 numbers = axes[1].text(0.02, 0.8, "", family="monospace", **place)
 
 
@@ -1237,7 +1238,7 @@ lab.check("04.2", x0_weight)
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: what the short weight says (after exercise 2)
 #
-# The step term is $\tfrac12(\text{SNR}_{t-1}-\text{SNR}_t)\,\mathbb E|x_0-\hat x_0|^2$. The schedule has left all formulas but for its SNR: a step costs the error of the guess, times half of what the step adds to the SNR. With more and more steps the sum becomes an integral of the error over the SNR, from that of noise to that of clean data. Such an integral depends on its two ends, not on how fast a schedule runs through what lies between. So with many steps all schedules with the same ends have the same bound, and differ only in how noisy the estimate from a few drawn $t$ is. Kingma et al. (2021) built their variational diffusion models on this. Three schedules with the same ends, with the exact denoiser and the posterior variances:
+# The step term is $\tfrac12(\text{SNR}_{t-1}-\text{SNR}_t)\,\mathbb E|x_0-\hat x_0|^2$. The schedule has left all formulas but for its SNR: a step costs the error of the guess, times half of what the step adds to the SNR. With more and more steps the sum becomes an integral of the error over the SNR, from that of $x_T$ to that of $x_1$. Such an integral depends on its two ends, not on how fast a schedule runs through what lies between. So with many steps all schedules with the same ends have the same bound, and differ only in how noisy the estimate from a few drawn $t$ is. Kingma et al. (2021) built their variational diffusion models on this. Three schedules with the same ends, with the exact denoiser and the posterior variances:
 
 # %%
 some = x0[:2000]

@@ -9,7 +9,7 @@
 # - say why noise prediction is one of them;
 # - recognise data on which the first two fail without an error.
 #
-# **You need** lesson 05, and from lesson 01 gradients by autograd. **Time**: about 95 minutes.
+# **You need** lesson 05, and gradients by autograd. **Time**: about 95 minutes.
 
 # %%
 import math
@@ -217,7 +217,7 @@ print("from scratch and by the package: the same number")
 #
 # because $\mathbb E[v^{\mathsf T} J v] = \sum_{ij} J_{ij}\,\mathbb E[v_i v_j]$, and only $i = j$ is left. The cost is one backward pass: take the slope of the single number $v \cdot s(x)$, then its product with $v$. (This is Hutchinson's estimator; $v$ is called a **probe**.)
 #
-# Two probes are common: normal numbers, and random signs. They do not scatter alike. **Predict, then run**: with which of them would an estimate scatter less? And if $J$ were diagonal?
+# Two probes are common: normal numbers, and random signs (`rademacher`). **Predict, then run**: with which of them would an estimate scatter less? And if $J$ were diagonal?
 
 
 # %%
@@ -238,7 +238,7 @@ for name, probe in {"gaussian": dc.standard_normal, "rademacher": dc.rademacher}
 print(f"the trace: {J.trace():.4f}")
 
 # %% [markdown]
-# Write $S = \tfrac12(J + J^{\mathsf T})$, and $|S|^2$ for the sum of its squared entries. Then the variances are $2|S|^2$ for normal numbers and $2\,(|S|^2 - \sum_i S_{ii}^2)$ for signs: those do not feel the diagonal, and are exact for a diagonal $J$. One pass is a price, not a quality.
+# Write $S = \tfrac12(J + J^{\mathsf T})$, and $|S|^2$ for the sum of its squared entries. Then the variances are $2|S|^2$ for normal numbers and $2\,(|S|^2 - \sum_i S_{ii}^2)$ for signs: those do not feel the diagonal, and are exact for a diagonal $J$. Cheap is not yet good.
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: what an equally good trace costs

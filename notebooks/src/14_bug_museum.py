@@ -79,7 +79,7 @@ normal = dc.Gaussian(torch.zeros(1).double(), torch.ones(1).double()).log_prob(a
 fig, (left, right) = lab.figure(2, width=9, height=3)
 left.set(xlabel="t", ylabel="alpha_bar", xlim=(0, 1030), ylim=(-0.03, 1.03))
 right.set(xlabel="x_T", ylabel="density", ylim=(0, 0.65))
-right.plot(axis, normal, color=lab.BLACK, ls=":")
+right.plot(axis, normal, color=lab.BLACK, ls=":", lw=2.5, zorder=3)
 lines = []
 for name, color, style in (("exhibit", lab.RED, "-"), ("right code", lab.BLUE, "--")):
     lines += left.plot([0, 1000], [1, 0], style, color=color, label=name)
@@ -475,7 +475,7 @@ fig, (ax,) = lab.figure(width=7, height=2.8)
 for name, layer in (("exhibit", exhibits.last_layer), ("right code", mended.last_layer)):
     answers = layer(h, weight / weight.norm(), torch.zeros(1).double())[:, 0]
     style = {"histtype": "step", "color": colors[name], "ls": styles[name], "label": name}
-    ax.hist(answers, torch.linspace(-4, 4, 81), **style)
+    ax.hist(answers, torch.linspace(-4.5, 4.5, 91), **style)
     print(f"{name}: answers from {answers.min():.4f} to {answers.max():.4f}")
 ax.set(xlabel="value", ylabel="count", yscale="log")
 ax.legend()
@@ -684,7 +684,7 @@ lab.check("14.8", careful_step)
 #
 # $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s-\sigma^2}\;\hat\epsilon + \sigma z.$$
 #
-# The two noises have variance $1-\bar\alpha_s$ together. The share of fresh noise is $\eta$: 0 in lesson 05, 1 here. With $\eta=1$, $\sigma^2$ is the variance of the posterior $q(x_s\mid x_t,x_0)$: (8) of lesson 03, for a single step from $s$ to $t$. The walk has 20 strides of five steps, from $T=100$. The data are eight modes on a ring, of which one has $8/15 = 0.53$ of the points. *Stray* is a point more than 0.2 from every mode.
+# The two noises have variance $1-\bar\alpha_s$ together. $\eta$ says how much is fresh: 0, none, in lesson 05; 1 here. With $\eta=1$, $\sigma^2$ is the variance of the posterior $q(x_s\mid x_t,x_0)$: (8) of lesson 03, for a single step from $s$ to $t$. The walk has 20 strides of five steps, from $T=100$. The data are eight modes on a ring, of which one has $8/15 = 0.53$ of the points. *Stray* is a point more than 0.2 from every mode.
 
 # %%
 samples = {
@@ -1077,8 +1077,8 @@ far, near = (
     for x in (drawn, right)
 )
 fig, axes = lab.figure(3, width=11, height=3.4)
-lab.draw_points(axes[0], target, limit=3, title="what it should draw", color=lab.BLACK)
-lab.draw_points(axes[1], drawn, limit=3, title="what it draws", color=lab.RED)
+lab.draw_points(axes[0], target, limit=5, title="what it should draw", color=lab.BLACK)
+lab.draw_points(axes[1], drawn, limit=5, title="what it draws", color=lab.RED)
 axes[2].plot(losses, ".", ms=2, color=lab.RED, label=f"program: {far:.1f} floors away")
 axes[2].plot(right_losses, ".", ms=2, color=lab.BLUE, label=f"right code: {near:.1f}")
 axes[2].set(xlabel="step", ylabel="loss", ylim=(0, 1.2))

@@ -273,7 +273,7 @@ hall.diagnose(3, diagnosis)
 hall.open_code(3)
 
 # %% [markdown]
-# **Exercise 3** (a quarter of an hour). Write `fast_sampler(denoise, x, levels)` right, from memory if you can. `levels` is a list of floats that fall, all above 0: one call of `denoise(x, level)` at each, and 0 at the end. All steps but the first and the last are corrected.
+# **Exercise 3.** Write `fast_sampler(denoise, x, levels)` right, from memory if you can. `levels` is a list of floats that fall, all above 0: one call of `denoise(x, level)` at each, and 0 at the end. All steps but the first and the last are corrected.
 
 
 # %%
@@ -725,7 +725,7 @@ axes[0].legend()
 lab.show(fig, "In exhibit 8 the flow is nearer to the data from 2 steps on; in right code, equal.")
 
 # %% [markdown]
-# "Straight paths need fewer steps." Do they? **Choose an instrument** (all but the fourth take 4 steps):
+# "Straight paths need fewer steps." Do they? **Choose an instrument** (all but the first take 4 steps):
 
 # %%
 lab.Explorer(*hall.instruments(8))
@@ -865,14 +865,14 @@ lab.check("14b.9", mean_gradient)
 # %% [markdown]
 # <details><summary>What it was, once you have mended it</summary>
 #
-# The data of the processes differ, so the variance does not stay quite where it was. But what all share does not average out: by (68) of lesson 15, $C$ is left, the covariance of two processes' gradients. One process alone is right, and so is the average: only the *variance against the number* tells.
+# The data of the processes differ, so the variance does not stay quite where it was. But what all share does not average out: by (67) of lesson 15, $C$ is left, the covariance of two processes' gradients. One process alone is right, and so is the average: only the *variance against the number* tells.
 #
 # </details>
 
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ## Deeper: how small a mistake can be seen?
 #
-# Exhibit 1 is as wrong as it can be. What if the second random number counts little? Let a push be $z\,(\sqrt{1-w^2} + w z')$; this weight $w$ is not that of exhibit 5. Its variance is 1 for every weight $w$, and $w = 1$ is the exhibit. The curve is the exact mean fourth power, $3 + 12w^2 - 6w^4$. The cross is what $n$ pushes read, here without the division by the squared variance. Dotted is $3 \pm 4\sqrt{96/n}$, four standard errors of right code, which it leaves very rarely. With 1 000 pushes, from which weight on is the mistake seen? With 100 000?
+# Exhibit 1 is as wrong as it can be. What if the second random number counts little? Let a push be $z\,(\sqrt{1-w^2} + w z')$; this weight $w$ is not that of exhibit 5. A push has variance 1 for every $w$, and $w = 1$ is the exhibit. The curve is the exact mean fourth power, $3 + 12w^2 - 6w^4$. The cross is what $n$ pushes read, here without the division by the squared variance. Dotted is $3 \pm 4\sqrt{96/n}$, four standard errors of right code, which it leaves very rarely. With 1 000 pushes, from which weight on is the mistake seen? With 100 000?
 
 # %%
 rng = torch.Generator().manual_seed(2)

@@ -98,7 +98,7 @@ lab.Explorer(fig, [cloud, here], average, controls)
 # %% [markdown]
 # With the same noise, sixteen ranks are hardly better than two, and no error is raised. Why? Let each $g_r$ have the variance $V$, and any two of them the covariance $C$. The variance of a sum is the sum of all variances and covariances:
 #
-# $$\mathrm{Var}\,\bar g = \frac1{W^2}\big[W V + W(W-1)\,C\big] = \frac VW + \Big(1-\frac1W\Big)\,C. \tag{68}$$
+# $$\mathrm{Var}\,\bar g = \frac1{W^2}\big[W V + W(W-1)\,C\big] = \frac VW + \Big(1-\frac1W\Big)\,C. \tag{67}$$
 #
 # With noise of their own, ranks are independent, and $C=0$. With the same noise (and times) only the rows are independent, and $C = \mathrm{Var}\,\mathbb E[g\mid\text{noise}]$ stays, however many ranks there are; the mean $\mathbb E$ is over the rows.
 
@@ -107,7 +107,7 @@ V = clouds["own"].var(1).mean().item()
 apart = clouds["same"] - clouds["same"].mean(1, keepdim=True)
 pairs = torch.einsum("atk,btk->ab", apart, apart) / (2 * (trials - 1))
 C = (pairs.sum() - pairs.trace()).item() / (ranks * (ranks - 1))
-print("ranks   own, by (68)   measured   same, by (68)   measured")
+print("ranks   own, by (67)   measured   same, by (67)   measured")
 for i, world in enumerate(worlds):
     formula = {"own": V / world, "same": V / world + (1 - 1 / world) * C}
     for name, wanted in formula.items():
@@ -130,13 +130,13 @@ own = [processes.own_generator(7, processes.Place(rank, 2)) for rank in (0, 1)]
 assert torch.rand(1, generator=own[0]) != torch.rand(1, generator=own[1])
 
 # %% [markdown]
-# Print each rank's first random number.
+# In your runs, print each rank's first number.
 #
 # ## 2. Slices of a batch
 #
 # Now let $N$ rows be *one* batch with one draw of noise, and cut it into parts of $n_1, n_2, \dots$ rows. The loss is a mean over rows. So, with $\ell_i$ the loss of row $i$ and $\bar\ell_k$ the mean over part $k$:
 #
-# $$\nabla\,\frac1N\sum_{i=1}^N \ell_i = \sum_k \frac{n_k}{N}\,\nabla\bar\ell_k. \tag{67}$$
+# $$\nabla\,\frac1N\sum_{i=1}^N \ell_i = \sum_k \frac{n_k}{N}\,\nabla\bar\ell_k. \tag{68}$$
 #
 # It does not matter whether the parts are computed at once by several ranks, or one after another by one process. The second is **gradient accumulation**: a large batch in little memory.
 #
@@ -210,7 +210,7 @@ print(f"whole batch {right:.4f}, mean of three means {sum(losses) / 3:.4f}")
 assert abs(weighted - right) < 1e-12 and abs(sum(losses) / 3 - right) > 1e-3
 
 # %% [markdown]
-# Four rows count as much as forty there. A loss that is a *sum* over rows does not fit (67): the size of a part would count twice.
+# Four rows count as much as forty there. A loss that is a *sum* over rows does not fit (68): the size of a part would count twice.
 #
 # ## 3. Two processes
 #
@@ -221,7 +221,7 @@ lab.show_source(worker.slices)
 lab.show_source(processes.share)
 
 # %% [markdown]
-# Then the run. With several processes `train` wraps loss and network in torch's DistributedDataParallel, which first sends the weights of rank 0 to all, so that they start alike, and then, in each step, the gradients round while the rest of the backward pass goes on. Rank 0 alone writes, under another name first; the others wait in `gathered`, which collects a number from every rank, until the file is whole.
+# Then the run. With several processes `train` wraps loss and network in torch's DistributedDataParallel, which first sends rank 0's weights to all, so that they start alike; then, in each step, it averages gradients while the rest of the backward pass goes on. Rank 0 alone writes, under another name first; the others wait in `gathered`, which collects a number from every rank, until the file is whole.
 
 # %%
 lab.show_source(worker.train_here)
@@ -322,7 +322,7 @@ print("a second epoch without set_epoch has the order of the first; with it, ano
 #
 # When a process dies, `torchrun` ends all ranks and starts them again. They must go on as if nothing had happened. Let $S_k$ be all that the run knows after epoch $k$: weights, averages, the optimizer's moments and $k$ itself. If an epoch's order comes from $k$ alone, and its noise from $k$ or, where ranks draw their own, from $k$ and the rank,
 #
-# $$S_{k+1} = F(S_k), \tag{71}$$
+# $$S_{k+1} = F(S_k), \tag{70}$$
 #
 # with nothing random left in $F$; so from a stored $S_2$ the way to $S_5$ is the same, whoever walks it. With one generator for the whole run its state would have to be stored, too, for each rank.
 #
@@ -347,7 +347,10 @@ ax.axvline(falls - 0.5, color=lab.RED, ls="--")
 ax.text(falls + 1, 0.4, "rank 1 has died")
 ax.set_title(f"done twice: {sum(epochs > 2 for epochs in done[:falls])} steps")
 ax.set(xlabel="steps that rank 1 has worked", ylabel="epochs done")
-lab.show(fig, "Epochs done over the steps worked: a fall to 2.0 where rank 1 dies, then on to 5.")
+lab.show(
+    fig,
+    "Epochs done over the steps worked: a fall to just above 2 where rank 1 dies, then on to 5.",
+)
 
 # %% [markdown]
 # What was done since the last checkpoint is lost and done again, to the same numbers: 21 steps, just over half of an epoch's 40. So the interval between checkpoints is a price: half of it is lost at each death, on average.
@@ -374,7 +377,7 @@ assert len(halved.unique()) < 600 and (rounded == steps).all()
 # %% [markdown]
 # So `timestep_embedding` computes in float32, and the schedule's tables are float64. Second, whatever grows by small steps. The average $\bar w$ of weights $w$, from lesson 05, moves by $(1-d_n)(w - \bar w)$ in update $n$; $d$ is its decay. For weights that stay at 1 and an average that began at 0,
 #
-# $$\bar w_n = 1 - \prod_{k=1}^n d_k,\qquad d_k=\min\Big(d,\ \frac{1+k}{10+k}\Big). \tag{70}$$
+# $$\bar w_n = 1 - \prod_{k=1}^n d_k,\qquad d_k=\min\Big(d,\ \frac{1+k}{10+k}\Big). \tag{71}$$
 #
 # Late in a run $d_k=d$; if the weights jump from 0 to 1 there, the average is $1-d^n$ after $n$ updates. In bfloat16 a step below half the distance to the next number is rounded away. Choose $d$:
 
@@ -544,6 +547,8 @@ ax.loglog(sizes, sizes, ":", color=lab.BLACK, label="nothing lost")
 (at,) = ax.loglog([], [], "o", color=lab.RED, ms=11, fillstyle="none")
 ax.set(xlabel="GPUs", ylabel="times as fast as one", xlim=(1.5, 400), ylim=(0.8, 400))
 legend = ax.legend(loc="upper left")
+ticks = ax.set_xticks(sizes, sizes)
+ax.minorticks_off()
 
 # %% [markdown]
 # **Predict** where 256 GPUs will stand: 256, 100, 10 or fewer times as fast? Then look for a setting where they pay.
@@ -655,11 +660,11 @@ lab.Explorer(fig, panels, turn, {"k": lab.slider("rounds", 0, 10, 7)}, play="k")
 #
 # | equation | function |
 # |---|---|
-# | (67) parts of a batch | `train(accumulate=)`, `processes.weights` |
-# | (68) variance over ranks | `processes.own_generator` |
+# | (67) variance over ranks | `processes.own_generator` |
+# | (68) parts of a batch | `train(accumulate=)`, `processes.weights` |
 # | (69) rows of an epoch | `processes.share`, `data.minibatches` |
-# | (70) average of weights | `EMA` |
-# | (71) restart | `checkpoints.save_run`, `load_run` |
+# | (70) restart | `checkpoints.save_run`, `load_run` |
+# | (71) average of weights | `EMA` |
 # | (72) traffic of an all-reduce | `processes.all_reduce_numbers` |
 #
 # **References.** Li et al., *PyTorch Distributed: Experiences on Accelerating Data Parallel Training* (2020). Patarasuk and Yuan, *Bandwidth Optimal All-reduce Algorithms for Clusters of Workstations* (2009). Micikevicius et al., *Mixed Precision Training* (2018). Peebles and Xie, *Scalable Diffusion Models with Transformers* (2023). Rajbhandari et al., *ZeRO: Memory Optimizations Toward Training Trillion Parameter Models* (2020).
