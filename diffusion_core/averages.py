@@ -31,8 +31,8 @@ class EMA:
     def update(self, model: nn.Module) -> None:
         """Move the average one step towards the model's present weights; copy its buffers.
 
-        The average keeps its dtypes. Raises ValueError where the model's weights are not like
-        the average's.
+        The average stays in its dtypes and on its devices. Raises ValueError where the model's
+        weights are not like the average's.
         """
         check_kinds(model=model)
         kept = self._averages()
@@ -41,7 +41,7 @@ class EMA:
             raise ValueError(f"model must have weights like the average's, got {given}")
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        weights = [w.to(a.dtype) for a, w in zip(kept.values(), model.parameters(), strict=True)]
+        weights = [w.to(a) for a, w in zip(kept.values(), model.parameters(), strict=True)]
         torch._foreach_lerp_(list(kept.values()), weights, 1 - decay)
         self._round(kept)
         for ours, buffer in zip(self.model.buffers(), model.buffers(), strict=True):

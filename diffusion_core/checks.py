@@ -37,7 +37,8 @@ def kind(x: object) -> str:
     """Return a value as a message shows it: plain ones as they are, others by what they are."""
     if isinstance(x, Tensor) and x.ndim:
         return f"{x.dtype} {tuple(x.shape)} on {x.device}"
-    return f"{x!r:.60}" if isinstance(x, PLAIN) else type(x).__name__
+    name = type(x).__name__
+    return f"{x!r:.60}" if isinstance(x, PLAIN) else "numpy." * isinstance(x, np.generic) + name
 
 
 def check_alike(*, schedule: object = ..., **tensors: Tensor) -> None:
@@ -146,17 +147,19 @@ def check_like(name: str, x: Tensor, like_name: str, like: Tensor) -> None:
 
 def check_t(t: Tensor | int, x: Tensor, T: int, *, lowest: int = 0) -> Tensor | int:
     """Return t as an int, or as int64 on the CPU with one number for each example of x."""
-    shape, whole = getattr(t, "shape", ()), getattr(t, "dtype", type(t)) in INTEGERS
+    shape, dtype = getattr(t, "shape", ()), getattr(t, "dtype", type(t))
+    whole = isinstance(t, int | Tensor) and dtype in INTEGERS
     if not whole or (shape and shape != x.shape[:1]):
         error = ValueError if whole else TypeError
         raise error(f"t must be one integer or integers {tuple(x.shape[:1])}, got {kind(t)}")
     if getattr(t, "is_meta", False):
         raise TypeError(f"t must hold numbers, got {kind(t)}")
+    t = t if isinstance(t, int) else t.cpu()  # a GPU is waited for once
     low, high = (t, t) if isinstance(t, int) else map(Tensor.item, t.aminmax())
     worst = low if low < lowest else high
     if not lowest <= worst <= T:
         raise ValueError(f"t must lie in {lowest}..{T}, where 0 is clean data, got {worst}")
-    return t.cpu().long() if shape else low
+    return t.long() if shape else low
 
 
 def rows_at(table: Tensor, t: Tensor | int, x: Tensor, lowest: int) -> Tensor:
@@ -172,7 +175,8 @@ def rows_at(table: Tensor, t: Tensor | int, x: Tensor, lowest: int) -> Tensor:
 def check_follows(name: str, follows: bool, x: str = "x_t") -> None:
     """Refuse a result through which no gradient reaches x."""
     wanted = f"depend on {x} by operations that autograd follows"
-    require(follows, name, wanted, f"a result cut off from {x}")
+    where = ", as torch.inference_mode is on" if torch.is_inference_mode_enabled() else ""
+    require(follows, name, wanted, f"a result cut off from {x}{where}")
 
 
 def check_count(name: str, n: int, *, lowest: int = 1) -> None:

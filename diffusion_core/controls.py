@@ -77,7 +77,12 @@ def edge_f1(x: Tensor, edges: Tensor) -> float:
     check_like("edges", edges, "x", x)
     ok = bool(((edges == 0) | (edges == 1)).all())
     require(ok, "edges", "hold 0 and 1 only, as edge_map does", edges)
-    found, asked = (e.flatten(1).double().cpu() for e in (edge_map(x), edges))
+    return _f1(edge_map(x), edges)
+
+
+def _f1(found: Tensor, asked: Tensor) -> float:
+    """Return the mean F1 of edge maps (n, 1, H, W)."""
+    found, asked = (e.flatten(1).cpu().double() for e in (found, asked))
     both, either = (found * asked).sum(1), found.sum(1) + asked.sum(1)
     return torch.where(either > 0, 2 * both / either.clamp(min=1), 1.0).mean().item()
 
@@ -101,7 +106,7 @@ def edge_yardstick(x0: Tensor, *, generator: torch.Generator | None = None) -> Y
     _check_several(x0)
     check_kinds(generator=generator)
     edges = edge_map(x0)
-    chance = [edge_f1(x0.roll(k, 0), edges) for k in range(1, min(len(x0), OTHERS + 1))]
+    chance = [_f1(edges.roll(k, 0), edges) for k in range(1, min(len(x0), OTHERS + 1))]
     copies = x0 + NOISE * standard_normal(x0, generator)
     return _yardstick(x0, sum(chance) / len(chance), edge_f1(copies, edges))
 

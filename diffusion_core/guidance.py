@@ -33,9 +33,9 @@ def classifier_free(
 ) -> Model:
     """Return (x_t, t) -> m(x_t, t) + guidance_scale [m(x_t, t, y) - m(x_t, t)], m the model.
 
-    guidance_scale 0 ignores the labels y, 1 is the conditional model as it was trained, more
-    pushes away from what all labels share. A model that predicts v or x0 may be guided before it
-    is converted: these are affine in eps, and the weights above sum to 1.
+    guidance_scale 0 ignores the labels y, 1 is the conditional model as it was trained, of one call
+    each; more pushes away from what all labels share. A model that predicts v or x0 may be guided
+    before it is converted: these are affine in eps, and the weights above sum to 1.
     y (B,) integers. model(x_t, t) must answer for no label, as nets.UNet with classes does.
     Raises ValueError for a negative guidance_scale. Source: Ho and Salimans (2022), equation 6,
     whose w is guidance_scale - 1: see `scale_from_strength`.
@@ -46,12 +46,14 @@ def classifier_free(
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         check_alike(x_t=x_t)
-        told = like_input(model(x_t, t, y), x_t)
-        untold = like_input(model(x_t, t), x_t) if guidance_scale != 1 else told
-        answers = {"x_t": x_t, "model(x_t, t, y)": told, "model(x_t, t)": untold}
+        answers = {"x_t": x_t}
+        if guidance_scale != 0:
+            answers["model(x_t, t, y)"] = told = like_input(model(x_t, t, y), x_t)
+        if guidance_scale != 1:
+            answers["model(x_t, t)"] = untold = like_input(model(x_t, t), x_t)
         check_alike(**answers)
-        if guidance_scale == 1:
-            return check_finite(told, **answers)
+        if guidance_scale in (0, 1):
+            return check_finite(told if guidance_scale else untold, **answers)
         return check_finite(untold + guidance_scale * (told - untold), **answers)
 
     return guided

@@ -36,15 +36,16 @@ def judge_images(judge: Classifier, x: Tensor, real: Tensor) -> Verdict:
     """Judge images x (n, 1, 28, 28) in [-1, 1] against real ones of the same form.
 
     A collapsed sampler can be confident everywhere, so read `confident` with `shares`; and read
-    `frechet` as a multiple of `frechet_floor` at the same n (2 000 or more).
+    `frechet` as a multiple of `frechet_floor` at the same n (2 000 or more). The judge is put into
+    evaluation mode, and left there.
     """
     features, real_features = _features(judge, "x", x), _features(judge, "real", real)
     with torch.no_grad():
         probabilities = judge.to_logits(features).softmax(1)
     highest, digit = probabilities.max(1)
-    shares = digit.bincount(minlength=10).double().cpu() / len(x)
+    shares = digit.bincount(minlength=10).cpu().double() / len(x)
     frechet = frechet_distance(features, real_features)
-    return Verdict((highest > CONFIDENT).double().mean().item(), shares, frechet)
+    return Verdict((highest > CONFIDENT).cpu().double().mean().item(), shares, frechet)
 
 
 def frechet_floor(
@@ -80,7 +81,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     if x.shape[1] != y.shape[1] or x.is_meta or y.is_meta:
         wanted = f"hold numbers, {x.shape[1]} in a row as in x, {kind(x)}"
         raise ValueError(f"y must {wanted}, got {kind(y)}")
-    x, y = x.detach().double().cpu(), y.detach().double().cpu()
+    x, y = x.detach().cpu().double(), y.detach().cpu().double()
     cov_x, cov_y = (torch.atleast_2d(features.T.cov()) for features in (x, y))
     values, vectors = torch.linalg.eigh(cov_x)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -98,7 +99,7 @@ def as_asked(judge: Classifier, x: Tensor, y: Tensor) -> float:
     _check_told(y, x)
     with torch.no_grad():
         seen = judge.to_logits(features).argmax(1).to(y.device)
-    return (seen == y).double().mean().item()
+    return (seen == y).cpu().double().mean().item()
 
 
 def in_class_spread(x: Tensor, y: Tensor) -> float:
@@ -111,7 +112,7 @@ def in_class_spread(x: Tensor, y: Tensor) -> float:
     _check_told(y, x)
     classes, counts = y.unique(return_counts=True)
     require(bool((counts > 1).all()), "y", "hold each label at least twice", counts.tolist())
-    rows = x.reshape(len(x), -1).double()
+    rows, y = x.reshape(len(x), -1).cpu().double(), y.cpu()
     variances = torch.stack([rows[y == label].var(0).mean() for label in classes])
     return check_finite(variances.mean().sqrt(), x=x).item()
 

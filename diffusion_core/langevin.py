@@ -5,6 +5,7 @@ times its score is eps_hat: so its levels are rows of a schedule, and its sample
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator
 
 import torch
@@ -79,7 +80,7 @@ def ncsn_loss(
     check_data("x0", x0)
     t = draw_t(schedule, x0, generator) if t is None else t
     level = at(schedule.snr, t, x0, lowest=1).rsqrt().flatten().expand(len(x0))
-    steps = torch.full((len(x0),), t, device=x0.device) if isinstance(t, int) else t
+    steps = torch.as_tensor(t, dtype=torch.int64, device=x0.device).expand(len(x0))
     options = {"weights": level.square(), "generator": generator}
     loss = denoising_loss(lambda x: score_model(x, steps), x0, level, **options)
     return check_finite(loss, x0=x0)
@@ -126,7 +127,7 @@ def langevin_corrector(
     score = score_model_from_eps(schedule, eps_model, t)  # of x_t / scale
     step_size = ratio * (std / scale) ** 2
     x = check_finite(x_t / scale, x_t=x_t)
-    *_, x = langevin_chain(score, x, step_size, steps, generator=generator)
+    (x,) = deque(langevin_chain(score, x, step_size, steps, generator=generator), maxlen=1)
     return scale * x
 
 

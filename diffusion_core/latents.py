@@ -57,7 +57,8 @@ def from_latents(vae: nn.Module, z: Tensor) -> Tensor:
     require(fits, "z", f"have shape (B, {channels}, ...)", z)
     parts = (z / _scale(vae, z)).split(AT_ONCE)
     with without_autocast(z):
-        return check_finite(torch.cat([vae.decode(part) for part in parts]), z=z)
+        x = torch.cat([vae.decode(part) for part in parts])
+    return check_finite(x, z=z, **{"vae.decode(z)": x})
 
 
 def second_moments(z: Tensor) -> Tensor:

@@ -140,8 +140,8 @@ def times_floor(
 ) -> Floor:
     """Return how far clouds of samples are from real ones, in multiples of the floor.
 
-    Each cloud (n, d), one for each seed, is compared with n fresh real samples; 1 is as good as
-    real. mean and std are over the clouds. Raises ValueError for no cloud, or unequal sizes.
+    Each cloud (n, d) is compared with n fresh real samples; 1 is as good as real. mean and std (by
+    their number) are over the clouds. Raises ValueError for no cloud, or unequal sizes.
     """
     check_kinds(distance=distance, sample_real=sample_real)
     clouds = list(clouds) if isinstance(clouds, Sequence | Tensor) else [clouds]

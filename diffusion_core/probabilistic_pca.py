@@ -43,7 +43,7 @@ class PPCA(NamedTuple):
 
 
 def probabilistic_pca(x: Tensor, latent_dim: int, *, decoder_var: float | None = None) -> PPCA:
-    """Return the likeliest PPCA of rows x (n, d), in closed form.
+    """Return the likeliest PPCA of rows x (n, d), in closed form, in float64.
 
     weight_i = sqrt(lambda_i - var) u_i for the largest eigenvalues lambda_i of the covariance, 0
     where lambda_i <= var; var is decoder_var, or the mean of the eigenvalues left out.
@@ -106,7 +106,7 @@ def exact_vae_terms(vae: LinearVAE, x: Tensor) -> VaeTerms:
 
 
 def pca_kl(x: Tensor, latent_dim: int, decoder_var: float) -> Tensor:
-    """Return the mean KL of each unit of the best linear VAE with this decoder variance, (k,).
+    """Return the mean KL of each unit of the best linear VAE of this variance, float64 (k,).
 
     max(0, ln(lambda_i / decoder_var) / 2) nats, lambda_i the largest eigenvalues of the covariance
     of rows x (n, d): a unit whose direction varies less than the decoder's noise is not used.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .checks import check_alike, check_finite, check_like
+from .checks import check_alike, check_finite, check_like, check_t
 from .gaussian import Gaussian, standard_normal
 from .schedules import NoiseSchedule, at, combine, factors
 from .tables import reverse_vars
@@ -98,4 +98,5 @@ def p_step(
     """
     check_like("x0_hat", x0_hat, "x_t", x_t)
     mean = q_posterior(schedule, x_t, x0_hat, t).mean
+    t = check_t(t, x_t, schedule.T, lowest=1)  # on the CPU, where the tables are
     return Gaussian(mean, at(reverse_vars(schedule, variances, t), t, x_t))

@@ -76,8 +76,9 @@ def ddim_step(
 
     x_s = sqrt(alpha_bar_s) x0_hat + sqrt(1 - alpha_bar_s - sigma^2) eps_hat + sigma z,
     sigma^2 = eta^2 (1 - alpha_bar_s) / (1 - alpha_bar_t) (1 - alpha_bar_t / alpha_bar_s).
-    At s = 0 this is x0_hat. x_t (B, ...), t in 1..T, s in 0..t-1, eta in [0, 1].
-    Raises ValueError outside these. Source: Song et al. (2021), equations 12 and 16.
+    At s = 0 this is x0_hat. `clip`: the data's range, to which x0_hat is clipped; eps_hat is then
+    what x_t and the clipped x0_hat say. x_t (B, ...), t in 1..T, s in 0..t-1, eta in [0, 1].
+    Raises ValueError outside these. Source: Song, Meng and Ermon (2021), equations 12 and 16.
     """
     require(isinstance(eta, int | float) and 0 <= eta <= 1, "eta", "be in [0, 1]", eta)
     _check_step(schedule, x_t, t, s, clip)

@@ -94,7 +94,7 @@ def score_model_from_eps(schedule: NoiseSchedule, eps_model: Model, t: Tensor | 
     def score_model(x: Tensor) -> Tensor:
         check_data("x", x)
         scale = at(schedule.alpha_bars, t, x, lowest=1).sqrt()
-        steps = torch.full((len(x),), t, device=x.device) if isinstance(t, int) else t
+        steps = torch.as_tensor(t, dtype=torch.int64, device=x.device).expand(len(x))
         eps_hat = checked("eps_model(x_t, t)", eps_model(scale * x, steps), x)
         return -eps_hat * at(schedule.snr, t, x, lowest=1).sqrt()
 

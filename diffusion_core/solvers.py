@@ -41,8 +41,9 @@ def heun_step(
 
     y_s = y_t + (level_s - level_t) (eps_hat(x_t, t) + eps_hat(x_s', s)) / 2, x_s' Euler's,
     y = x / sqrt(alpha_bar), level = sqrt((1 - alpha_bar) / alpha_bar). Order 2, for two calls of
-    eps_model; at s = 0, where no network answers, Euler's: x0_hat. x_t (B, ...), 0 <= s < t <= T.
-    Raises ValueError outside these. Source: Karras et al. (2022), algorithm 1.
+    eps_model; at s = 0, where no network answers, Euler's: x0_hat. x_t (B, ...), 0 <= s < t <= T,
+    clip as in ddim_step. Raises ValueError outside these.
+    Source: Karras et al. (2022), algorithm 1.
     """
     check_kinds(schedule=schedule, eps_model=eps_model)
     euler = ddim_step(schedule, eps_model, x_t, t, s, clip=clip)
@@ -63,7 +64,7 @@ def dpm_solver_2m() -> Callable[..., Step]:
     x_s = sqrt(1 - alpha_bar_s) / sqrt(1 - alpha_bar_t) x_t + sqrt(alpha_bar_s) (1 - e^-h) D,
     D = x0_hat + h / (2 h_before) (x0_hat - x0_hat_before).
     Where t is not where it left, and at s = 0 (h is infinite), D = x0_hat: `ddim_step`.
-    step(schedule, eps_model, x_t, t, s, *, clip=None), x_t (B, ...), 0 <= s < t <= T.
+    step(schedule, eps_model, x_t, t, s, *, clip=None), clip as in ddim_step, 0 <= s < t <= T.
     Source: Lu et al. (2022), DPM-Solver++, algorithm 2.
     """
     left: _Left | None = None
@@ -131,7 +132,7 @@ def invert(
     Euler's steps dy = dlevel eps_hat(x_t, t), or with `heun` Heun's, of two calls; taus as for
     `sample_chain`, which leads back with an error that falls as the order says. From t = 0, where
     no network answers, the slope is that of the first row, at sqrt(alpha_bar) x0.
-    x0 (B, ...). Raises ValueError as sample_chain does. Source: Song et al. (2021), section 4.3.
+    x0 (B, ...). Raises ValueError as sample_chain does. Source: Song, Meng and Ermon (2021), 4.3.
     """
     check_kinds(schedule=schedule, eps_model=eps_model)
     taus = checked_taus(schedule, taus)

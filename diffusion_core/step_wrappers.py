@@ -23,8 +23,8 @@ def shifted(step: StepFunction, log_p: LogProb, *, guidance_scale: float = 1.0) 
     log_p(x_t, t) = log p(y | x_t), (B,); sigma_t^2 is the variance of the step: the table
     `variances`, which is handed on, or posterior_vars. `classifier_guided` moves the mean by
     beta_t / sqrt(alpha_t) grad log p, exactly; both differ by terms of order beta_t^2 in a step.
-    Raises ValueError as classifier_guided does. Source: Dhariwal and Nichol (2021), algorithm 1,
-    which takes the gradient at the mean.
+    Raises ValueError as classifier_guided does, and unless s = t - 1.
+    Source: Dhariwal and Nichol (2021), algorithm 1, which takes the gradient at the mean.
     """
     check_kinds(step=step, log_p=log_p)
     check_scale(guidance_scale)
@@ -41,6 +41,7 @@ def shifted(step: StepFunction, log_p: LogProb, *, guidance_scale: float = 1.0) 
     ) -> Step:
         given = {} if variances is None else {"variances": variances}
         result = _checked(step(schedule, eps_model, x_t, t, s, **given, **options), x_t)
+        require(s == t - 1, "s", f"be t - 1 = {t - 1}, as sigma_t^2 is that of one step", s)
         sigma2 = reverse_vars(schedule, variances, t)[t].item()
         times = torch.full(x_t.shape[:1], t, device=x_t.device)
         pull = guidance_scale * sigma2 * log_p_gradient(log_p, x_t, times)
@@ -58,7 +59,8 @@ def pasted(
     At s = 0 that part is x_0 itself: no error there, while the rest does not follow
     q(x_0 | known part), however many steps there are; `resampled` mends that.
     x0 (B, ...), of which only the known part is looked at by the result; known: a bool tensor of
-    the shape of x0 or of one example. Source: Song et al. (2021), appendix I.2.
+    the shape of x0 or of one example. eps is drawn from `generator`, not from that which
+    `sample_chain` hands to `step`. Source: Song et al. (2021), appendix I.2.
     """
     check_kinds(step=step, generator=generator)
     check_alike(x0=x0)
@@ -85,6 +87,7 @@ def resampled(
     x_t = sqrt(alpha_bar_t / alpha_bar_s) x_s + sqrt(1 - alpha_bar_t / alpha_bar_s) eps. It keeps
     what `step` keeps; around `pasted`, the unknown part learns of the known one (RePaint).
     At s = 0, where nothing is left to agree on, one round. `rounds` calls of `step`, at least 1.
+    eps is drawn from `generator`, not from that which `sample_chain` hands to `step`.
     Source: Lugmayr et al. (2022), algorithm 1, with jumps of one step.
     """
     check_kinds(step=step, generator=generator)

@@ -49,8 +49,11 @@ def exact_trace(score_model: ScoreModel, x: Tensor) -> Traced:
     def coordinates(score: Tensor) -> Sequence[Tensor]:
         return score.reshape(len(x), -1).sum(0).unbind()
 
-    score, slopes = _scores_and_slopes(score_model, x, coordinates)
-    return Traced(score, torch.stack([s[:, i] for i, s in enumerate(slopes)]).sum(0))
+    def take(slope: Tensor, i: int) -> Tensor:
+        return slope[:, i].clone()  # a view would hold all of the gradient
+
+    score, diagonal = _score_and_slopes(score_model, x, coordinates, take)
+    return Traced(score, torch.stack(diagonal).sum(0))
 
 
 def hutchinson_trace(score_model: ScoreModel, x: Tensor, v: Tensor) -> Traced:
@@ -63,8 +66,11 @@ def hutchinson_trace(score_model: ScoreModel, x: Tensor, v: Tensor) -> Traced:
     check_kinds(score_model=score_model)
     check_data("x", x)
     check_like("v", v, "x", x)
-    score, (slope,) = _scores_and_slopes(score_model, x, lambda score: [(score * v).sum()])
-    return Traced(score, (slope * v.reshape(len(x), -1)).sum(1))
+    rows = v.reshape(len(x), -1)
+    score, (trace,) = _score_and_slopes(
+        score_model, x, lambda score: [(score * v).sum()], lambda slope, _: (slope * rows).sum(1)
+    )
+    return Traced(score, trace)
 
 
 def rademacher(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -95,21 +101,28 @@ def checked(name: str, answer: Tensor, x: Tensor) -> Tensor:
     return answer
 
 
-def _scores_and_slopes(
-    score_model: ScoreModel, x: Tensor, totals: Callable[[Tensor], Sequence[Tensor]]
+def _score_and_slopes(
+    score_model: ScoreModel,
+    x: Tensor,
+    totals: Callable[[Tensor], Sequence[Tensor]],
+    take: Callable[[Tensor, int], Tensor],
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return s(x) and the gradient (B, D) of each total of it, 0 where a total does not hold x.
+    """Return s(x) and take(slope, i) of the gradient (B, D) of each total i, one after another.
 
-    The gradients' own graph is kept where the caller's mode asks. Refuses an s cut off from x.
+    A gradient is 0 where a total does not hold x; its own graph is kept where the caller's mode
+    asks. Refuses an s cut off from x.
     """
+    follows, taken = False, []
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
         score = checked("score_model(x)", score_model(x), x)
         options = {"create_graph": keep, "retain_graph": True, "allow_unused": True}
         with without_autocast(x):
-            found = score.requires_grad and [grad(part, x, **options)[0] for part in totals(score)]
-    follows = bool(found) and any(slope is not None for slope in found)
+            for i, part in enumerate(totals(score) if score.requires_grad else ()):
+                (slope,) = grad(part, x, **options)
+                follows = follows or slope is not None
+                slope = torch.zeros_like(x) if slope is None else slope
+                taken.append(take(slope.reshape(len(x), -1), i))
     check_follows("score_model(x)", follows, "x")
-    slopes = [torch.zeros_like(x) if slope is None else slope for slope in found]
-    return score if keep else score.detach(), [slope.reshape(len(x), -1) for slope in slopes]
+    return score if keep else score.detach(), taken

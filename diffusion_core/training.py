@@ -29,9 +29,7 @@ SHORT_STEPS = 8
 BAR = {  # in thousandths; the time left follows from the mean speed so far
     "total": 1000,
     "bar_format": "{l_bar}{bar}| {elapsed}, {remaining} left{postfix}",
-    "smoothing": 0,
-    "miniters": 0,
-    "mininterval": 0.5,
+    **{"smoothing": 0, "miniters": 0, "mininterval": 0.5},
 }
 
 
@@ -71,15 +69,16 @@ def train(
     rate: Callable[[float], float] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> History:
-    """Minimise loss(model, x0) over batches with AdamW, for `steps` or `seconds`, the first met.
+    """Minimise loss(model, x0) over batches with torch's AdamW, for `steps` or `seconds`.
 
     A batch (x0, y) gives loss(model, x0, y), a mean over rows. The learning rate is lr * rate(
     fraction of the run), by default 1e-3 * `warmup_cosine`. A given optimizer keeps its moments
     and, unless lr is given, each group's own lr, times rate; after the run it has its own again.
-    Gradients are clipped; each step takes the mean over the rows of `accumulate` batches on all
-    processes (`processes.joined`). on_progress(fraction) is called after each step. An interrupt,
-    or the end of `batches`, ends the run; model is then in evaluation mode, without gradients.
-    Raises ValueError without a bound, FloatingPointError where the loss is not finite.
+    Each step takes the mean over the rows of `accumulate` batches on all processes
+    (`processes.joined`), its gradient clipped to the norm clip_norm, under `autocast` if given.
+    on_progress(fraction) is called after each step. An interrupt, or the end of `batches`, ends the
+    run; model is then in evaluation mode, without gradients. Raises ValueError without a bound,
+    FloatingPointError where loss or gradient is not finite: losses of this package look before.
     """
     most_steps, most_seconds = _bounds(steps, seconds)
     device = place_of(model)
@@ -191,10 +190,11 @@ def _gradient(model, loss, batch: list[Tensor], autocast, weight: float = 1.0) -
 
 def _descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: float, clip_norm: float):
     """Take one step along the gradients in the model, clipped to clip_norm."""
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss became {loss}: lower lr or look at the data")
     weights = [w for w in model.parameters() if w.grad is not None]
-    norm = nn.utils.get_total_norm([w.grad for w in weights], error_if_nonfinite=True)
+    norm = nn.utils.get_total_norm([w.grad for w in weights])
+    for what, value in {"loss": loss, "gradient's norm": norm.item()}.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the {what} became {value}: lower lr or look at the data")
     if norm > clip_norm:
         nn.utils.clip_grads_with_norm_(weights, clip_norm, norm)
     optimizer.step()

@@ -37,8 +37,8 @@ def check_options(
     require(rate, "lr", "be a number of at least 0", lr)
     above = isinstance(clip_norm, int | float) and clip_norm > 0
     require(above, "clip_norm", "be a number above 0", clip_norm)
-    low = any(autocast is kind for kind in (None, torch.bfloat16, torch.float16))
-    require(low, "autocast", "be torch.bfloat16, torch.float16 or None", autocast)
+    low = autocast is None or autocast is torch.bfloat16  # float16 would lose small gradients
+    require(low, "autocast", "be torch.bfloat16 or None", autocast)
 
 
 def checked_rate(rate: Callable[[float], float], fraction: float) -> float:

@@ -94,7 +94,8 @@ def posterior_of(vae: nn.Module, x: Tensor) -> Gaussian:
     check_data("x", x)
     mean, log_var = (like_input(part, x) for part in vae.encode(x))
     check_alike(**{"mean of vae.encode(x)": mean, "log_var of vae.encode(x)": log_var})
-    return Gaussian(check_finite(mean, x=x), check_finite(log_var.exp(), x=x))
+    told = {"x": x, "mean of vae.encode(x)": mean, "log_var of vae.encode(x)": log_var}
+    return Gaussian(check_finite(mean, **told), check_finite(log_var.exp(), **told))
 
 
 def active_units(vae: nn.Module, x: Tensor, *, threshold: float = 0.01) -> int:

@@ -320,6 +320,13 @@ def test_grad_mode_and_inference_mode_change_no_number(name):
             same(calls()[name](), expected)
 
 
+@pytest.mark.parametrize("name", sorted(NEEDS_AUTOGRAD))
+def test_where_inference_mode_is_to_blame_it_is_named(name):
+    call = calls()[name]
+    with torch.inference_mode(), pytest.raises((ValueError, RuntimeError), match="inference"):
+        call()
+
+
 @EVERY
 def test_autocast_changes_no_number(name):
     """Of the models used here, which multiply no matrices."""

@@ -51,7 +51,7 @@ def test_trap_24_scale_0_ignores_the_label_and_1_is_the_conditional_model():
     assert_close(dc.classifier_free(model, y)(x, t), model(x, t, y), rtol=0, atol=0)
 
 
-def test_at_scale_1_the_network_is_called_once():
+def test_at_scale_0_and_1_the_network_is_called_once():
     calls = []
 
     def counted(x_t, t, y=None):
@@ -61,8 +61,10 @@ def test_at_scale_1_the_network_is_called_once():
     x, t, y = normal(3, 2), torch.full((3,), 5), torch.tensor([0, 1, 2])
     dc.classifier_free(counted, y)(x, t)
     assert len(calls) == 1 and calls[0] is y
+    dc.classifier_free(counted, y, guidance_scale=0)(x, t)
+    assert len(calls) == 2 and calls[1] is None
     dc.classifier_free(counted, y, guidance_scale=2)(x, t)
-    assert len(calls) == 3
+    assert len(calls) == 4
 
 
 def test_guiding_v_and_converting_is_converting_and_guiding_eps():

@@ -303,3 +303,17 @@ def test_row_34_traps_B15_and_B16_shares_are_right_from_a_level_as_high_as_the_m
 def test_trap_B15_a_low_start_leaves_the_shares_where_they_were():
     share, _ = shares(1.0, 1000)
     assert 0.8 - share > 0.15
+
+
+def test_t_may_be_a_tensor_of_one_number():
+    schedule, x0 = dc.vp_schedule(10), normal(4, 2)
+    seen = []
+
+    def score_model(x, t):
+        seen.append(t)
+        return -x
+
+    loss = dc.ncsn_loss(schedule, score_model, x0, t=torch.tensor(5), generator=seeded())
+    assert loss == dc.ncsn_loss(schedule, score_model, x0, t=5, generator=seeded())
+    dc.score_model_from_eps(schedule, lambda x, t: score_model(x, t), torch.tensor(5))(x0)
+    assert [t.tolist() for t in seen] == [[5] * 4] * 3

@@ -512,6 +512,20 @@ def test_a_network_names_a_t_that_is_no_integer_tensor(kind, t):
         net(batch(shape)[0], t)
 
 
+def test_labels_are_looked_at_and_do_not_cut_a_compiled_graph():
+    net = wake(UNet(widths=(8, 16), classes=3, seed=0))
+    x, t, y = (
+        normal(4, 1, 8, 8, dtype=torch.float32),
+        torch.arange(1, 5),
+        torch.tensor([0, 1, 2, 3]),
+    )
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    assert_close(compiled(x, t, y), net(x, t, y))
+    for bad in (-1, 4):
+        with pytest.raises(ValueError, match=r"y must be 0\.\.3, the last for none"):
+            net(x, t, y.index_fill(0, torch.tensor([2]), bad))
+
+
 def test_the_door_refuses_what_is_not_finite_and_does_not_cut_a_compiled_graph():
     net, _ = build("mlp")
     x, t = normal(4, 2, dtype=torch.float32), torch.arange(1, 5)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from oracles import affine, assert_mean, condition, joint_covariance, normal, seeded
@@ -272,6 +273,19 @@ def test_a_batch_of_t_is_each_t_in_turn(function):
     together = function(SCHEDULE, X0, EPS, t)
     one_by_one = [function(SCHEDULE, X0[[i]], EPS[[i]], t[i].item()) for i in range(4)]
     assert_close(together, torch.cat(one_by_one), rtol=1e-14, atol=1e-14)
+
+
+@EVERY
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.int8, torch.uint8], ids=str)
+def test_t_may_be_of_any_integers(function, dtype):
+    t = torch.tensor([1, 3, 3, T])
+    assert_close(function(SCHEDULE, X0, EPS, t.to(dtype)), function(SCHEDULE, X0, EPS, t))
+
+
+@EVERY
+def test_a_number_of_numpy_is_no_t(function):
+    with pytest.raises(TypeError, match=r"t must be one integer .* got numpy\.int64"):
+        function(SCHEDULE, X0, EPS, np.int64(3))
 
 
 @EVERY

@@ -76,6 +76,15 @@ def test_row_46_in_one_step_it_errs_by_terms_of_second_order(table):
     assert all(abs(slope - 2) < 0.1 for slope in slopes), slopes
 
 
+def test_a_step_that_skips_is_refused_as_sigma_is_of_one_step():
+    schedule = dc.vp_schedule(100)
+    eps_model, log_p = exact(schedule)
+    step = dc.shifted(dc.ddim_step, log_p)
+    assert step(schedule, eps_model, normal(3, 1), 50, 49).t == 49
+    with pytest.raises(ValueError, match=r"s must be t - 1 = 49, .* got 40"):
+        step(schedule, eps_model, normal(3, 1), 50, 40)
+
+
 def test_row_46_trap_B49_over_a_whole_chain_it_errs_in_proportion_to_the_step():
     """Against guidance by eps_hat, which is exact, with the same noise; slopes 0.96, 1.05."""
     n, errors = 300, []

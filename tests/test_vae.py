@@ -245,3 +245,13 @@ def test_units_that_say_nothing_are_not_active():
     assert dc.active_units(vae, x) == LATENTS - 1
     var = vae.encode(x)[0].var(0).sort().values
     assert dc.active_units(vae, x, threshold=var[-2].item() * 1.001) == 1
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_network_of_nan_is_named_and_not_its_images(part):
+    vae = nets.VAE(seed=0)
+    with torch.no_grad():
+        list(getattr(vae, part).parameters())[-1][0] = torch.nan
+    x = normal(2, 1, 28, 28, dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"^(mean of vae\.encode\(x\)|vae\.decode\(z\)) must hold"):
+        dc.vae_loss(vae, x, generator=seeded())
