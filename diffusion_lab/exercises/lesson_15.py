@@ -82,13 +82,15 @@ def _ring(
     part: Callable = lambda rank, k: rank - k,
     to: Callable = lambda rank: rank + 1,
     adds: Callable = lambda k, world: k < world - 1,
+    stays: bool = True,
 ) -> Callable:
-    """A round of the ring, with another part, another neighbour, or other rounds that add."""
+    """A round of the ring, with another part, neighbour or rounds that add; or a part is gone."""
 
     def turn(parts: Tensor, k: int) -> Tensor:
         new, world = parts.clone(), len(parts)
         for rank in range(world):
             c, other = part(rank, k) % world, to(rank) % world
+            new[rank, c] *= stays
             new[other, c] = parts[rank, c] + (parts[other, c] if adds(k, world) else 0)
         return new
 
@@ -170,6 +172,13 @@ EXERCISES = {
             "The ranks are counted from the end of the batch.": _rows(
                 mine=lambda rows, rank, world: rows[world - 1 - rank :: world]
             ),
+            "There is no end: these are the rows of this step and of all that follow.": (
+                lambda order, batch, step, rank, world: order[step * batch + rank :: world]
+            ),
+            "The whole order is dealt out first, and a rank takes `batch` of its own rows in each "
+            "step. All ranks together take `batch`.": lambda order, batch, step, rank, world: order[
+                rank::world
+            ][step * batch : (step + 1) * batch],
         },
         hints=(
             "First the global batch of this step: batch entries, from step * batch on.",
@@ -230,6 +239,10 @@ EXERCISES = {
                 part=lambda rank, k: -k
             ),
             "That sends the part of the next round.": _ring(part=lambda rank, k: rank - k - 1),
+            "That counts from the receiver's rank. The part is named by the sender's.": _ring(
+                part=lambda rank, k: rank + 1 - k
+            ),
+            "What was sent is gone. A rank sends a copy, and keeps its own.": _ring(stays=False),
             "Nothing has moved.": lambda parts, k: parts.clone(),
         },
         hints=(

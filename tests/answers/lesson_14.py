@@ -96,6 +96,18 @@ def vector_slow(t, dim):
     return torch.hstack([cos[:, : dim // 2], sin[:, : dim // 2]])
 
 
+def vector_to_the_end(t, dim):
+    """From 1 to 1/10 000, both included."""
+    angles = t[:, None].double() * torch.logspace(0, -4, dim // 2, device=t.device)
+    return torch.hstack([torch.cos(angles), torch.sin(angles)])
+
+
+def vector_rising(t, dim):
+    k = torch.arange(dim // 2, device=t.device)
+    angles = t[:, None] * torch.exp(math.log(10_000) * k / (dim // 2))
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
 def layer_by_einsum(h, weight, bias):
     return torch.einsum("bh,dh->bd", h, weight) + bias
 
@@ -137,6 +149,13 @@ def careful_by_package(s, x_t, eps_hat, t, z):
     guess = dc.x0_from_eps(s, x_t, eps_hat, t).clip(-1, 1)
     p = dc.q_posterior(s, x_t, guess, t)
     return p.mean + p.var**0.5 * z
+
+
+def careful_with(sigma):
+    def step(s, x_t, eps_hat, t, z):
+        return careful_by_hand(s, x_t, eps_hat, t, 0 * z) + sigma(s, t) * z
+
+    return step
 
 
 def careful_mean(s, x_t, eps_hat, t, z):
@@ -213,6 +232,12 @@ def levels_by_diff(mean, std):
 def levels_closed(mean, std):
     edges = (torch.arange(257, dtype=torch.float64) - 0.5) / 255
     return torch.distributions.Normal(mean, std).cdf(edges).diff()
+
+
+def levels_of_parts(mean, std):
+    inner = torch.distributions.Normal(mean, std).cdf(torch.arange(1, 257).double() / 256)
+    inner[-1] = 1
+    return inner.diff(prepend=torch.zeros(1, dtype=torch.float64))
 
 
 def levels_density(mean, std):
@@ -322,6 +347,7 @@ WRONG = {
         ("upside down", lambda T: straight(1e-4, 0.02, T) * T / 1000),
         ("a root too many", lambda T: straight(1e-4, 0.02, T) * math.sqrt(1000 / T)),
         ("not evenly spaced", lambda T: 1 - dc.vp_schedule(T).alphas[1:]),
+        ("its row 0", lambda T: torch.cat([torch.zeros(1), straight_by_factor(T)])),
     ],
     "14.2": [
         ("the exhibit itself", lambda T: straight(1e-4, 0.02, T).square()),
@@ -330,6 +356,8 @@ WRONG = {
         ("These are the roots", lambda T: curved_looped(T) ** 0.5),
         ("the other way round", lambda T: straight(1e-4, 0.02, T) ** 0.5),
         ("order is reversed", lambda T: straight(0.02**0.5, 0.01, T) ** 2),
+        ("no root before", lambda T: straight(0.0001, math.sqrt(0.02), T).square()),
+        ("squares of these betas", lambda T: straight(1e-8, 4e-4, T) ** 0.5),
     ],
     "14.3": [
         ("the exhibit itself", noisier_with(0.5, 1)),
@@ -342,6 +370,10 @@ WRONG = {
         ),
         ("row before", noisier_with(0.5, 0.5, row=-1)),
         ("is not shrunk", noisier_with(0, 0.5)),
+        (
+            "as x_0 does in t steps",
+            lambda s, x, t, z: s.alpha_bars[t].item() ** 0.5 * x + s.betas[t].item() ** 0.5 * z,
+        ),
         ("no gradient", lambda s, x, t, z: noisier_by_alpha(s, x, t, z).detach()),
     ],
     "14.4": [
@@ -361,6 +393,8 @@ WRONG = {
         ("take turns", vector_interleaved),
         ("stand there twice", lambda t, dim: halves(t, dim)[0].repeat(1, 2)),
         ("half as fast", vector_slow),
+        ("a little too fast", vector_to_the_end),
+        ("rise from 1 on", vector_rising),
     ],
     "14.6": [
         ("the exhibit itself", lambda h, w, b: (y := layer_by_einsum(h, w, b)) * y.sigmoid()),
@@ -369,6 +403,7 @@ WRONG = {
         ("bias is missing", lambda h, w, b: torch.einsum("bh,dh->bd", h, w)),
         ("in front of the layer", lambda h, w, b: layer_by_einsum(h * h.sigmoid(), w, b)),
         ("only positive answers", lambda h, w, b: 1 / (1 + (-layer_by_addmm(h, w, b)).exp())),
+        ("a lowest value is left", lambda h, w, b: (y := h.matmul(w.mT)) * y.sigmoid() + b),
         ("no gradient", lambda h, w, b: layer_by_einsum(h, w, b).detach()),
     ],
     "14.7": [
@@ -396,6 +431,9 @@ WRONG = {
             "noise estimate is clipped",
             lambda s, x_t, e, t, z: careful_by_hand(s, x_t, torch.clip(e, -1, 1), t, z, clip=False),
         ),
+        ("exercise 7's", careful_with(lambda s, t: root_beta(s, t))),
+        ("from t = 1 adds", careful_with(lambda s, t: (1 - s.alphas[t].item()) ** 0.5)),
+        ("lost its root", careful_with(lambda s, t: s.posterior_vars[t].item())),
         (
             "range [0, 1]",
             lambda s, x_t, e, t, z: careful_by_hand(
@@ -410,6 +448,19 @@ WRONG = {
         ("does not make room", long_with(lambda a, b: 1 - b, lambda a, b: kept_var(a, b) ** 0.5)),
         ("No fresh noise", long_with(lambda a, b: 1 - b, lambda a, b: 0)),
         ("A root is missing", long_with(lambda a, b: 1 - b - kept_var(a, b), kept_var)),
+        (
+            "subtracted stds",
+            long_with(
+                lambda a, b: ((1 - b) ** 0.5 - kept_var(a, b) ** 0.5) ** 2,
+                lambda a, b: kept_var(a, b) ** 0.5,
+            ),
+        ),
+        (
+            "no difference of the alpha_bars",
+            long_with(
+                lambda a, b: 1 - b - kept_var(a, b) * b, lambda a, b: (kept_var(a, b) * b) ** 0.5
+            ),
+        ),
         ("no gradient", lambda *case: long_by_posterior(*case).detach()),
     ],
     "14.10": [
@@ -418,6 +469,8 @@ WRONG = {
         ("one stride late", lambda T, n: [T * i // n for i in reversed(range(n))]),
         ("stops go up", lambda T, n: [T * i // n for i in range(n + 1)]),
         ("0 twice", lambda T, n: [*stops_by_range(T, n), 0]),
+        ("the length of a stride", lambda T, n: [T - i * n for i in range(T // n + 1)]),
+        ("one stop too few", lambda T, n: [round(T - i * T / (n - 1)) for i in range(n)]),
         ("as in a list", lambda T, n: list(range(T - 1, -1, -(T // n)))),
         ("These are floats", lambda T, n: torch.linspace(T, 0, n + 1).tolist()),
         ("These are floats", lambda T, n: [T / n * i for i in range(n, 0, -1)]),
@@ -433,6 +486,11 @@ WRONG = {
             "averaged. Their sum",
             lambda terms: bound_looped(terms._replace(steps=terms.steps / terms.steps.shape[1])),
         ),
+        ("a number for each", lambda terms: sum(bound_looped(terms))),
+        (
+            "its own row",
+            lambda terms: terms.steps.sum(1) - terms.steps.sum() + bound_looped(terms),
+        ),
         ("a bound of its own", lambda terms: bound_looped(terms).sum() / len(terms.prior)),
         ("no gradient", lambda terms: bound_by_columns(terms).detach()),
     ],
@@ -443,6 +501,8 @@ WRONG = {
         ("leave gaps", lambda mean, std: levels_looped(mean, std, 0.25 / 255)),
         ("a density", levels_density),
         ("blurred", levels_rescaled),
+        ("1/128 wide", lambda mean, std: levels_looped(mean, std, 2 / 512)),
+        ("equal parts", levels_of_parts),
         ("used as a variance", lambda mean, std: levels_by_diff(mean, math.sqrt(std))),
     ],
     "14.13": [
@@ -455,6 +515,7 @@ WRONG = {
         ("and z is still drawn once", program_with(whole, "once", asked=whole)),
         ("pass generator=rng", program_with(noise="anywhere")),
         ("as another number", program_with(lambda t, T: 1.0 * t)),
+        ("is told t where", program_with(lambda t, T: 1.0 * t, asked=lambda t, T: 1.0 * t)),
         ("the step from t = 1 adds noise", program_with(lowest=1)),
         ("missing at t = 2", program_with(lowest=3)),
         ("should be", program_with(power=1)),

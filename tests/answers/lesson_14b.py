@@ -171,6 +171,16 @@ def sampler_forgetful(denoise, x, levels):
     return x
 
 
+def sampler_by_levels(denoise, x, levels):
+    before, step_before = None, None
+    for level, lower in pairwise(levels):
+        guess, step = denoise(x, level), level - lower
+        mixed = guess if before is None else guess + step / step_before * (guess - before) / 2
+        x = mixed + lower / level * (x - mixed)
+        before, step_before = guess, step
+    return denoise(x, levels[-1])
+
+
 def sampler_asking_twice(denoise, x, levels):
     """Right in its numbers, with two calls where one is enough."""
     return denoise(sampler_with(second_order, "state")(denoise, x, levels), levels[-1])
@@ -230,6 +240,30 @@ def filled_with(known, back, z_weight=1.0, first=None):
         return x
 
     return filled
+
+
+def filled_and_back(denoise, x, y, levels, noise):
+    """Each step by itself, and back up after every round."""
+    for level, lower, draws in zip(levels, [*levels[1:], 0.0], noise, strict=True):
+        for round_ in draws:
+            x = one_step(denoise, x, level, lower, round_[0])
+            x = torch.stack([at_lower(y, level, lower, round_[1, :, 0]), x[:, 1]], 1)
+            x = x + up(level, lower) * round_[2]
+    return x
+
+
+def filled_before(denoise, x, y, levels, noise):
+    for level, lower, draws in zip(levels, [*levels[1:], 0.0], noise, strict=True):
+        for r, (z, fresh, back) in enumerate(draws):
+            x = torch.stack([y + level * fresh[:, 0], x[:, 1]], 1)
+            x = one_step(denoise, x, level, lower, z)
+            x = x + up(level, lower) * back * (r + 1 < len(draws))
+    return x
+
+
+def one_step(denoise, x, level, lower, z):
+    ratio = (lower / level) ** 2
+    return torch.lerp(denoise(x, level), x, ratio) + lower * math.sqrt(1 - ratio) * z
 
 
 def pasted_last(denoise, x, y, levels, noise):
@@ -432,6 +466,18 @@ def average_with(rng_of, reduce=lambda g: torch.stack(g).mean(0), first=False):
     return average
 
 
+def rng_of(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def average_in_turn(gradient, x, ranks, seed):
+    rng, size, found = rng_of(seed), len(x) // ranks, []
+    for rank in range(ranks):
+        part = x[size * rank :][:size]
+        found.append(gradient(part, torch.randn(part.shape, generator=rng, dtype=x.dtype).to(x)))
+    return sum(found) / ranks
+
+
 def average_cut(gradient, x, ranks, seed):
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(x)
     size = len(x) // ranks
@@ -455,6 +501,7 @@ WRONG = {
         ("the exhibit itself", lambda *case: exhibits.noisy_walk(*case)),
         ("the exhibit itself", walk_with(lambda s, dt, z, w: s * w * z * dt**0.5)),
         ("where its root belongs", walk_with(lambda s, dt, z, w: s * dt * z)),
+        ("no time step at all", walk_with(lambda s, dt, z, w: s * z)),
         ("sigma is missing", walk_with(lambda s, dt, z, w: z * math.sqrt(dt))),
         ("sigma is squared", walk_with(lambda s, dt, z, w: s * s * z * math.sqrt(dt))),
         ("Both draws are added", walk_with(lambda s, dt, z, w: s * math.sqrt(dt) * (z + w))),
@@ -519,6 +566,8 @@ WRONG = {
         ("the wrong sign", sampler_with(lambda h, h_before: -h / h_before / 2)),
         ("twice too large", sampler_with(lambda h, h_before: h / h_before)),
         ("runs away", sampler_with(second_order, "tiny")),
+        ("difference of two levels", sampler_by_levels),
+        ("1 in each step", sampler_with(lambda h, h_before: 0.5 * h)),
         ("ZeroDivisionError", lambda denoise, x, levels: exhibits.math.log(levels[0] / 0.0) + x),
         ("NaN", sampler_adding),
         ("stopped with TypeError: denoise() missing", lambda denoise, x, levels: denoise(x)),
@@ -535,6 +584,8 @@ WRONG = {
         ("Variances add", filled_with(at_lower, lambda level, lower: level - lower)),
         ("is there already", filled_with(at_lower, lambda level, lower: level)),
         ("no way back", filled_with(at_lower, lambda level, lower: 0)),
+        ("after the last round, too", filled_and_back),
+        ("before the guess", filled_before),
         ("The law is right", filled_by_next_draw),
         ("lost their noise", filled_with(at_lower, up, z_weight=0)),
         ("A number should be", filled_with(at_lower, lambda level, lower: 2 * up(level, lower))),
@@ -543,6 +594,8 @@ WRONG = {
     "14b.5": [
         ("the exhibit itself", tilted_by_flow),
         ("holds it once", tilted_where(lambda p, w, u: u < p**w)),
+        ("whatever w is", tilted_where(lambda p, w, u: u < p)),
+        ("by their largest", tilted_where(lambda p, w, u: u * p.max() ** (w - 1) < p ** (w - 1))),
         ("an exponent", tilted_where(lambda p, w, u: u < p * (w - 1))),
         ("exp is missing", tilted_where(lambda p, w, u: u < (w - 1) * p.log())),
         ("should go", tilted_where(lambda p, w, u: u > p ** (w - 1))),
@@ -585,6 +638,7 @@ WRONG = {
         ("root is missing", noisy_with(lambda z, train: rms(train) ** 2)),
         ("should be divided", noisy_with(lambda z, train: 1 / rms(train))),
         ("variance 1 already", noisy_with(lambda z, train: rms(train), noise=2.0)),
+        ("the width", noisy_with(lambda z, train: (train**2).mean((0, 2, 3)) ** 0.5)),
         ("not scaled", noisy_with(lambda z, train: 1.0)),
         ("should be", noisy_with(lambda z, train: 2 * rms(train))),
         ("stopped with", lambda z, train, alpha_bar, eps: z / train.std("channel")),
@@ -595,6 +649,8 @@ WRONG = {
         ("another SNR", race_with(lambda t: (1 - t) ** 2)),
         ("is 1 - time there", race_with(lambda t: 1 - t)),
         ("root there twice", race_with(lambda t: math.sqrt(snr_bar(t)))),
+        ("a / b is not", race_with(lambda t: 1 - t * t)),
+        ("the flow twice", lambda *case: race_by_levels(*case)[:1].expand(2, -1, -1)),
         ("the other order", race_with(snr_bar, swap=True)),
         ("should be", race_with(lambda t: snr_bar(t) ** 2)),
         ("shape", lambda *case: race_by_levels(*case)[0]),
@@ -603,6 +659,9 @@ WRONG = {
     "14b.9": [
         ("the exhibit itself", average_with(lambda seed, at: torch.Generator().manual_seed(seed))),
         ("one apart", average_with(lambda seed, at: torch.Generator().manual_seed(seed + at.rank))),
+        ("One generator serves all", average_in_turn),
+        ("of the run is lost", average_with(lambda seed, at: rng_of(at.rank))),
+        ("more or fewer", average_with(lambda seed, at: rng_of(seed * at.world + at.rank))),
         ("One draw", average_cut),
         (
             "of the last one",

@@ -77,6 +77,14 @@ def places(order, batch, step, rank, world):
     return torch.arange(len(order))[step * batch + rank : (step + 1) * batch : world]
 
 
+def to_the_end(order, batch, step, rank, world):
+    return order[step * batch :][rank::world]
+
+
+def dealt_out_first(order, batch, step, rank, world):
+    return order.view(-1, world)[:, rank].split(batch)[step]
+
+
 def by_spacing():
     a = 2.0**-20
     while (1 - a) * 0.002 >= 2.0 ** -(10 if a < 0.5 else 9):
@@ -115,6 +123,13 @@ def played(parts, k, *, c=lambda r, k: r - k, to=lambda r: r + 1, add=lambda k, 
     return new
 
 
+def sent_away(parts, k):
+    ranks = torch.arange(len(parts))
+    new = all_at_once(parts, k)
+    new[ranks, (ranks - k) % len(parts)] = 0
+    return new
+
+
 RIGHT = {
     "15.1": [with_einsum, one_by_one],
     "15.2": [a_loop, a_view],
@@ -139,6 +154,8 @@ WRONG = {
         ("one step behind", from_one),
         ("the rows of rank 0", no_rank),
         ("places in the order", places),
+        ("There is no end", to_the_end),
+        ("dealt out first", dealt_out_first),
     ],
     "15.3": [
         ("should end", lambda: 1.0),
@@ -156,6 +173,8 @@ WRONG = {
         ("the rank before", lambda p, k: played(p, k, to=lambda r: r - 1)),
         ("not r + k", lambda p, k: played(p, k, c=lambda r, k: r + k)),
         ("the same part. It is r - k, and changes", lambda p, k: played(p, k, c=lambda r, k: r)),
+        ("the receiver's rank", lambda p, k: played(p, k, c=lambda r, k: r + 1 - k)),
+        ("What was sent is gone", sent_away),
         ("Nothing has moved", lambda p, k: p),
     ],
 }

@@ -51,12 +51,13 @@ def _clipped(
     mean: Callable = _same,
     state: Callable = _same,
     eps: Callable = _same,
+    sigma: Callable = lambda s, p, t: p.var.sqrt(),
 ) -> Callable:
-    """Return a step that changes the guess, the mean, the new state or eps_hat."""
+    """Return a step that changes the guess, the mean, the new state, eps_hat or sigma."""
 
     def step(s: NoiseSchedule, x_t: Tensor, eps_hat: Tensor, t: int, z: Tensor) -> Tensor:
         p = p_step(s, x_t, guess(x0_from_eps(s, x_t, eps(eps_hat), t)), t)
-        return state(mean(p.mean) + p.var.sqrt() * z)
+        return state(mean(p.mean) + sigma(s, p, t) * z)
 
     return step
 
@@ -82,13 +83,16 @@ def _posterior_var(a: float, b: float) -> float:
     return (1 - b) / (1 - a) * (1 - a / b)
 
 
-def _noised(var: Callable, power: float = 0.5, taken: bool = True) -> Callable:
-    """Return a DDIM step with another variance; `taken` from the direction to x_t, or not."""
+def _noised(
+    var: Callable,
+    power: float = 0.5,
+    left: Callable = lambda noise, var: max(noise - var, 0) ** 0.5,
+) -> Callable:
+    """Return a DDIM step with another variance, or with more `left` for the direction to x_t."""
 
     def step(x_t: Tensor, eps_hat: Tensor, a: float, b: float, z: Tensor) -> Tensor:
         x0_hat = (x_t - (1 - a) ** 0.5 * eps_hat) / a**0.5
-        direction = max(1 - b - taken * var(a, b), 0) ** 0.5
-        return b**0.5 * x0_hat + direction * eps_hat + var(a, b) ** power * z
+        return b**0.5 * x0_hat + left(1 - b, var(a, b)) * eps_hat + var(a, b) ** power * z
 
     return step
 
@@ -146,6 +150,14 @@ EXERCISES = {
             "That is the range [0, 1]. The data lies in [-1, 1].": (
                 _clipped(lambda x0_hat: x0_hat.clamp(0, 1))
             ),
+            "The guess is clipped, as it ought to be. But the variance is exercise 7's, beta_t.": (
+                _clipped(_clip, sigma=lambda s, p, t: s.betas[t].sqrt() * (t > 1))
+            ),
+            "The guess is clipped, as it ought to be. But the variance is beta_t, so the step "
+            "from t = 1 adds noise.": _clipped(_clip, sigma=lambda s, p, t: s.betas[t].sqrt()),
+            "The guess is clipped, as it ought to be. But var has lost its root.": (
+                _clipped(_clip, sigma=lambda s, p, t: p.var)
+            ),
         },
         hints=(
             "Which of x0_hat, the mean and x_{t-1} is known to lie in [-1, 1]?",
@@ -170,7 +182,13 @@ EXERCISES = {
                 _noised(lambda a, b: (1 - b) / (1 - a) * a / b)
             ),
             "The variance is right, but the direction to x_t does not make room for it.": (
-                _noised(_posterior_var, taken=False)
+                _noised(_posterior_var, left=lambda noise, var: noise**0.5)
+            ),
+            "The variance is right, but for the direction you subtracted stds. Variances add up.": (
+                _noised(_posterior_var, left=lambda noise, var: noise**0.5 - var**0.5)
+            ),
+            "The stride's beta is no difference of the alpha_bars: a ratio says what it keeps.": (
+                _noised(lambda a, b: (1 - b) / (1 - a) * (b - a))
             ),
             "No fresh noise is added: that is eta = 0.": _noised(lambda a, b: 0.0),
             "A root is missing: z is multiplied by the variance.": _noised(_posterior_var, power=1),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffusion_core.schedules import NoiseSchedule, vp_schedule
+from diffusion_core.schedules import NoiseSchedule, linear_schedule, vp_schedule
 
 from ...museum import exhibits, mended
 from ..exercise import Exercise
@@ -71,6 +71,9 @@ EXERCISES = {
             "These are the betas of vp_schedule: a good schedule, but not evenly spaced betas.": (
                 lambda T: vp_schedule(T).betas[1:]
             ),
+            "That is a table with its row 0: T + 1 numbers. Asked for are the T betas alone.": (
+                lambda T: linear_schedule(T, FIRST * 1000 / T, LAST * 1000 / T).betas
+            ),
         },
         hints=(
             "How much noise is added in all? The sum of the betas should not depend on T.",
@@ -99,6 +102,12 @@ EXERCISES = {
             "roots, squared.": lambda T: exhibits.straight_betas(T).sqrt(),
             "The order is reversed: beta_1 is the smallest.": lambda T: mended.curved_betas(T).flip(
                 0
+            ),
+            "The last beta is right. The first end was squared, with no root before.": lambda T: (
+                torch.linspace(FIRST, LAST**0.5, T, dtype=torch.float64) ** 2
+            ),
+            "The ends are right, but the squares of these betas are evenly spaced.": lambda T: (
+                torch.linspace(FIRST**2, LAST**2, T, dtype=torch.float64).sqrt()
             ),
         },
         hints=(
@@ -129,6 +138,9 @@ EXERCISES = {
             ),
             "x_{t-1} is not shrunk, so the variance grows with every step.": _mixed(
                 lambda s, t: 1, lambda s, t: s.betas[t].sqrt()
+            ),
+            "The noise is that of one step, but x_{t-1} shrinks as x_0 does in t steps.": _mixed(
+                lambda s, t: s.alpha_bars[t].sqrt(), lambda s, t: s.betas[t].sqrt()
             ),
         },
         hints=(

@@ -49,6 +49,12 @@ def _binned(half: float, *, open_ends: bool = True) -> Callable[[float, float], 
     return probs
 
 
+def _equal_bins(mean: float, std: float) -> Tensor:
+    edges = torch.linspace(0, 1, 257, dtype=torch.float64)
+    edges[0], edges[-1] = -torch.inf, torch.inf
+    return ndtr((edges - mean) / std).diff()
+
+
 def _density(mean: float, std: float) -> Tensor:
     z = (torch.linspace(0, 1, 256, dtype=torch.float64) - mean) / std
     return (-(z**2) / 2).exp() / (std * math.sqrt(2 * math.pi))
@@ -70,6 +76,12 @@ EXERCISES = {
             "The examples are averaged. Each x_0 has a bound of its own.": lambda terms: _bound(
                 -1, -1, -1
             )(terms).mean(),
+            "The examples are added up. The answer has a number for each.": lambda terms: _bound(
+                -1, -1, -1
+            )(terms).sum(),
+            "The steps of all examples are added up. Each x_0 has its own row.": lambda terms: (
+                -terms.prior - terms.steps.sum() - terms.recon
+            ),
         },
         hints=(
             "The bound is too high, so a cost is missing. Which kinds of terms has a ledger?",
@@ -89,6 +101,11 @@ EXERCISES = {
             "256 levels from 0 to 1 have 255 gaps. So the width is 1/255, not 1/256.": (
                 _binned(1 / 512)
             ),
+            "1/256 to either side makes bins 1/128 wide. The levels lie 1/255 apart.": (
+                _binned(1 / 256)
+            ),
+            "These are 256 equal parts of [0, 1]. A bin has its level in the middle, the first and "
+            "the last, too.": _equal_bins,
             "The bins are half as wide as they should be. They leave gaps.": _binned(1 / 1020),
             "This is a density. A share is an integral of it over a bin.": _density,
             "Dividing by the sum makes it 1, but the bins still overlap: the shares are blurred.": (

@@ -56,6 +56,12 @@ EXERCISES = {
             "The stops are counted from 0, as in a list. The first is T, not T - 1.": (
                 lambda T, strides: [t - 1 for t in even_taus(T, strides)[:-1]]
             ),
+            "`strides` is taken for the length of a stride. It is their number.": (
+                lambda T, strides: list(range(T, -1, -strides))
+            ),
+            "There is one stop too few: so many strides have one stop more.": lambda T, strides: (
+                torch.linspace(T, 0, strides).round().int().tolist()
+            ),
         },
         hints=(
             "Where does a walk end that ends with clean data?",

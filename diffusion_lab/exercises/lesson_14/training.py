@@ -115,6 +115,13 @@ EXERCISES = {
             ),
             "The frequencies fall half as fast as they should: k is divided by dim, not by "
             "dim / 2.": _vector(_side_by_side, lambda k, dim: k / dim),
+            "The frequencies fall a little too fast: they end at 1/10 000. That is another usual "
+            "choice; here k is divided by dim / 2.": _vector(
+                _side_by_side, lambda k, dim: k / (dim // 2 - 1)
+            ),
+            "The frequencies rise from 1 on. They ought to fall: a sign is missing.": _vector(
+                _side_by_side, lambda k, dim: -k / (dim // 2)
+            ),
         },
         hints=(
             "Which axis of `angles` belongs to the steps, and which axis should it be at the end?",
@@ -137,6 +144,9 @@ EXERCISES = {
             "SiLU has moved in front of the layer. The features are what they are: h comes out of "
             "an activation already.": lambda h, weight, bias: functional.silu(h) @ weight.T + bias,
             "The sigmoid has only positive answers.": _ending(torch.sigmoid),
+            "The bias has moved behind SiLU, and SiLU is still there: a lowest value is left.": (
+                lambda h, weight, bias: functional.silu(h @ weight.T) + bias
+            ),
         },
         hints=(
             "Which values can noise take, and which can this function answer?",

@@ -53,6 +53,9 @@ EXERCISES = {
             "The network learns its step as another number than the sampler tells it.": partial(
                 whole_program, told=lambda t, T: t.double()
             ),
+            "Both are mended, and the network is told t where the program told it t / T.": partial(
+                whole_program, told=lambda t, T: t.double(), asked=lambda t, T: float(t)
+            ),
             "Both are mended, and now the step from t = 1 adds noise. It did not before.": partial(
                 whole_program, last=1
             ),

@@ -34,11 +34,17 @@ def denoise(x: Tensor, level: float) -> Tensor:
 
 def _filled(
     paste: Callable = lambda y, level, lower, fresh: y + lower * fresh,
+    *,
     way_back: Callable = lambda level, lower: (level**2 - lower**2) ** 0.5,
     noisy: float = 1.0,
     late: bool = False,
+    early: bool = False,
+    last: int = 1,
 ) -> Callable:
-    """Return RePaint with another known part, another way back, or steps without noise."""
+    """Return RePaint with another known part, another way back, or steps without noise.
+
+    late: the way back is before a round; early: the known part is. last: rounds without a way back.
+    """
 
     def filled(
         denoise: Callable, x: Tensor, y: Tensor, levels: list[float], noise: Tensor
@@ -48,15 +54,20 @@ def _filled(
             for r, (z, fresh, back) in enumerate(draws):
                 if late and r:
                     x = x + way_back(level, lower) * back
+                known = paste(y, level, lower, fresh[:, 0])
+                x = _put_in(x, known if early else None)
                 guess = denoise(x, level)
                 x = guess + keep * (x - guess) + noisy * lower * (1 - keep) ** 0.5 * z
-                known = paste(y, level, lower, fresh[:, 0])
-                x = torch.cat([x[:, :1] if known is None else known[:, None], x[:, 1:]], 1)
-                if not late and r < len(draws) - 1:
+                x = _put_in(x, None if early else known)
+                if not late and r < len(draws) - last:
                     x = x + way_back(level, lower) * back
         return x
 
     return filled
+
+
+def _put_in(x: Tensor, known: Tensor | None) -> Tensor:
+    return x if known is None else torch.cat([known[:, None], x[:, 1:]], 1)
 
 
 def _at_the_end(
@@ -67,12 +78,12 @@ def _at_the_end(
 
 
 def _tilts(generator: torch.Generator) -> list[tuple]:
-    """Return (log_prob, log_p, w, x, u): w = 1, too, where all are kept."""
+    """Return (log_prob, log_p, w, x, u): w = 1, where all are kept; in the last none is sure."""
     cases = []
     for dtype in DTYPES:
-        for B, w in ((40, 3.0), (30, 1.0), (60, 1.5)):
+        for B, w, size in ((40, 3.0, 1.0), (30, 1.0, 1.0), (60, 2.0, 0.3)):
             w = w + (w > 1) * torch.rand(1, generator=generator).item()
-            x = 0.5 + torch.randn(B, generator=generator, dtype=dtype)
+            x = size * (0.5 + torch.randn(B, generator=generator, dtype=dtype))
             u = 0.02 + 0.96 * torch.rand(B, generator=generator, dtype=dtype)
             cases.append((log_prob, log_p, w, x, u))
     return cases
@@ -171,6 +182,11 @@ EXERCISES = {
             "There is no way back: the second round begins at `lower`, as if it were `level`.": (
                 _filled(way_back=lambda level, lower: 0.0)
             ),
+            "There is a way back after the last round, too: the next step begins at a level that "
+            "has too much noise.": _filled(last=0),
+            "The known part is put in before the guess, at `level`. The step then changes it.": (
+                _filled(lambda y, level, lower, fresh: y + level * fresh, early=True)
+            ),
             "The law is right. The third draw of a round is for the way back after that round.": (
                 _filled(late=True)
             ),
@@ -192,6 +208,11 @@ EXERCISES = {
             ),
             "The chance is w - 1 times p(y | x). The weight is an exponent.": _kept(
                 lambda log_p, w, log_prob: (w - 1) * log_p.exp()
+            ),
+            "The chance is p(y | x), whatever w is.": _kept(lambda log_p, w, log_prob: log_p.exp()),
+            "The chances are divided by their largest. More are kept: the law is the same, but "
+            "u is to be compared with the chances as they are.": _kept(
+                lambda log_p, w, log_prob: ((w - 1) * (log_p - log_p.max())).exp()
             ),
             "The exp is missing: u is compared with a logarithm, which is never above 0.": _kept(
                 lambda log_p, w, log_prob: (w - 1) * log_p

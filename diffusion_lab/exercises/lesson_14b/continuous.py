@@ -120,14 +120,15 @@ def _sampled(
     ),
     end: float = 0.0,
     last: Callable = lambda guess, before: guess,
+    size: Callable = lambda level, lower: math.log(level / lower),
 ) -> Callable:
-    """Return a sampler with another mixture of guesses, another end, or another last guess."""
+    """Return a sampler with another mixture, another end, another last guess, or another h."""
 
     def sampler(denoise: Callable, x: Tensor, levels: list[float]) -> Tensor:
         before, h_before = None, 1.0
         for level, lower in pairwise([*levels, end]):
             guess = denoise(x, level)
-            h = math.log(level / lower) if lower else math.inf
+            h = size(level, lower) if lower else math.inf
             plain = before is None or lower == 0
             mixed = guess if plain else mix(guess, before, h, h_before)
             if lower == 0 and before is not None:
@@ -149,6 +150,9 @@ EXERCISES = {
             ),
             "The noise has the time step itself where its root belongs.": _walked(
                 lambda sigma, dt, z, other: sigma * dt * z
+            ),
+            "The noise has no time step at all: a short step gets as much as a long one.": _walked(
+                lambda sigma, dt, z, other: sigma * z
             ),
             "sigma is missing: each push has the variance of the time step.": _walked(
                 lambda sigma, dt, z, other: dt**0.5 * z
@@ -242,6 +246,12 @@ EXERCISES = {
             ),
             "The correction is twice too large: its ½ is missing.": _sampled(
                 lambda guess, before, h, h_before: guess + h / h_before * (guess - before)
+            ),
+            "h is the difference of two levels there. It is that of their logarithms.": _sampled(
+                size=lambda level, lower: level - lower
+            ),
+            "h_before is 1 in each step. It ought to be the h of the step before.": _sampled(
+                lambda guess, before, h, h_before: guess + h / 2 * (guess - before)
             ),
             "A tiny level stands in the place of 0: h is large, and the correction runs away.": (
                 _sampled(end=1e-6)

@@ -53,6 +53,11 @@ def _by_std(z: Tensor, train: Tensor, alpha_bar: float, eps: Tensor) -> Tensor:
     return alpha_bar**0.5 * scaled + (1 - alpha_bar) ** 0.5 * eps
 
 
+def _by_width(z: Tensor, train: Tensor, alpha_bar: float, eps: Tensor) -> Tensor:
+    scale = train.square().mean((0, 2, 3)).rsqrt()
+    return alpha_bar**0.5 * scale * z + (1 - alpha_bar) ** 0.5 * eps
+
+
 def _races(generator: torch.Generator) -> list[tuple]:
     """Return (denoise, eps, times): a grid that is not even, an even one, and a single step."""
     cases = []
@@ -142,6 +147,11 @@ def _averaged(
     return average
 
 
+def _in_turn(gradient: Callable, x: Tensor, ranks: int, seed: int) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return _averaged(lambda seed, rank, ranks: rng)(gradient, x, ranks, seed)
+
+
 def _cut(gradient: Callable, x: Tensor, ranks: int, seed: int) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     eps = torch.randn(x.shape, generator=rng, dtype=x.dtype).to(x)
@@ -178,6 +188,9 @@ EXERCISES = {
             "The noise is scaled, too. It has variance 1 already.": _scaled(
                 lambda m, var: m.rsqrt(), noise=True
             ),
+            "The C scales stand along the last dimension, the width. A channel is dimension 1.": (
+                _by_width
+            ),
             "The latents are not scaled at all.": _scaled(lambda m, var: torch.ones_like(m)),
         },
         hints=(
@@ -203,6 +216,12 @@ EXERCISES = {
             "alpha_bar has its root there twice: it is a^2 / (a^2 + b^2).": _raced(
                 lambda time: _of_bar(math.sqrt((1 - time) ** 2 / _size(time)))
             ),
+            "DDIM's b is the flow's there, and its a is made to fit: so a / b is not the flow's.": (
+                _raced(lambda time: ((1 - time**2) ** 0.5, time))
+            ),
+            "That is the flow twice. DDIM has a race of its own to run.": (
+                lambda denoise, eps, times: mended.race(denoise, eps, times)[[0, 0]]
+            ),
             "The two are in the other order: the flow is first.": _raced(
                 lambda time: ((1 - time) / _size(time) ** 0.5, time / _size(time) ** 0.5), order=-1
             ),
@@ -223,6 +242,16 @@ EXERCISES = {
             "The law is right for one run. But the seeds are one apart: the next run, with the "
             "next seed, draws the same again.": _averaged(
                 lambda seed, rank, ranks: torch.Generator().manual_seed(seed + rank)
+            ),
+            "One generator serves all, one after another. A process cannot know how far the others "
+            "have drawn: each makes its own.": _in_turn,
+            "The seed of the run is lost: every run draws the same.": _averaged(
+                lambda seed, rank, ranks: torch.Generator().manual_seed(rank)
+            ),
+            "These seeds meet those of runs with more or fewer processes. Take own_generator.": (
+                _averaged(
+                    lambda seed, rank, ranks: torch.Generator().manual_seed(seed * ranks + rank)
+                )
             ),
             "One draw is cut in parts. A process cannot see the draws of the others: it needs a "
             "generator of its own.": _cut,
