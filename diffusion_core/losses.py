@@ -78,7 +78,7 @@ def bound_loss(
     L_{t-1} = (SNR_{t-1} - SNR_t) |x_0 - x0_hat|^2 / 2 for sigma_t^2 = posterior_vars_t, and
     L_0 = -log P(x_0 | x_1). t is drawn in proportion to alpha_bar_t, at evenly spaced places of
     its distribution in random order, and each term divided by its probability.
-    posterior: a LevelUNet's. Source: Kingma et al. (2021), equation 11.
+    posterior: a LevelUNet's. Source: Kingma et al. (2021), section 4.
     """
     check_alike(schedule=schedule, x0=x0)
     check_kinds(posterior=posterior, generator=generator)
