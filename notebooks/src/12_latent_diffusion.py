@@ -638,7 +638,7 @@ for name in drawn[1:]:
     )
 
 # %% [markdown]
-# Cheaper by far, with less than a sixth of the weights, and as near by Fréchet distance. (In 50 steps, not these 12, pixels reach 1.3: lesson 00.) What is lost shows on the right: the drawings in latents vary less than real digits. Reconstructions lose a little already. Guidance at scale 1.5, the best by Fréchet distance of 1, 1.5, 2, 2.5 and 3, takes more (lesson 10), and so do the small networks themselves.
+# Far cheaper, with less than a sixth of the weights, and as near by Fréchet distance. (In 50 steps, not these 12, pixels reach 1.3: lesson 00.) What is lost shows on the right: the drawings in latents vary less than real digits. Reconstructions lose a little already. Guidance at scale 1.5, the best by Fréchet distance of 1, 1.5, 2, 2.5 and 3, takes a little more (lesson 10), and so do the small networks.
 #
 # ## 9. A walk through latent space
 #
