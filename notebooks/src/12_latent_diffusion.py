@@ -670,7 +670,7 @@ def walk_of(network, digit, to):
 fig, axes = lab.figure(2, width=9, height=2.6, width_ratios=[1, 4])
 large = lab.draw_images(axes[0], walk_of("U-Net", 3, 7)[2, :1], 1)
 strip = lab.draw_images(axes[1], walk_of("U-Net", 3, 7).flatten(0, 1), 11)
-(here,) = axes[1].plot([0, 0], [0, 87], color=lab.RED, lw=2)
+(here,) = axes[1].plot([0, 29], [86, 86], color=lab.RED, lw=4)
 
 
 def walk_to(network, digit, to, share):
@@ -678,7 +678,7 @@ def walk_to(network, digit, to, share):
     pictures = walk_of(network, digit, to)
     large.set_data(lab.image_grid(pictures[2, share : share + 1], 1))
     strip.set_data(lab.image_grid(pictures.flatten(0, 1), 11))
-    here.set_xdata([29 * share + 14.5] * 2)
+    here.set_xdata([29 * share, 29 * share + 28])
     return f"{network}, from a {digit} to a {to}: {share} of 10 parts of the way in noise."
 
 
