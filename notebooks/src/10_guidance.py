@@ -534,13 +534,10 @@ found = {w: place_of(states[-1]) for w, (states, _) in walks.items()}
 found_real = (1.0, judge.as_asked(opinion, real, real_labels))
 
 # %% [markdown]
-# On the left your 100 digits a scale; with so few, take differences of 0.02 for chance. In the middle and on the right stands the committed run of `benchmarks/guidance.py`: 12 calls a digit, the mean of three sets of 2 000 digits a scale. It has the Fréchet distance to the test digits as well (lesson 06), in multiples of its floor, what real training digits have on average: three sets of them may lie a little below 1.
+# On the left your 100 digits a scale; with so few, take differences of 0.02 for chance.
+
 
 # %%
-table = lab.measured("guidance")
-many = {r["scale"]: r for r in table}
-
-
 def draw_scales(ax):
     """Draw the share as asked against the spread, for the scales from 1 on."""
     shown = {w: place for w, place in found.items() if w}
@@ -552,6 +549,12 @@ def draw_scales(ax):
     ax.set_xlabel("spread / real" + (f"; {test.note}" if test.note else ""), wrap=True)
 
 
+# %% [markdown]
+# In the middle and on the right stands the committed run of `benchmarks/guidance.py`: 12 calls a digit, the mean of three sets of 2 000 digits a scale. It has the Fréchet distance to the test digits as well (lesson 06), in multiples of its floor, what real training digits have on average: three sets of them may lie a little below 1.
+
+# %%
+table = lab.measured("guidance")
+many = {r["scale"]: r for r in table}
 fig, axes = lab.figure(3, width=12, height=3.4)
 draw_scales(axes[0])
 axes[0].set_title(f"n = {n}; scale 0 is far below")
