@@ -123,6 +123,7 @@ def _score_and_slopes(
                 (slope,) = grad(part, x, **options)
                 follows = follows or slope is not None
                 slope = torch.zeros_like(x) if slope is None else slope
-                taken.append(take(slope.reshape(len(x), -1), i))
+                with torch.set_grad_enabled(keep):
+                    taken.append(take(slope.reshape(len(x), -1), i))
     check_follows("score_model(x)", follows, "x")
     return score if keep else score.detach(), taken

@@ -69,7 +69,7 @@ def train(
     rate: Callable[[float], float] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> History:
-    """Minimise loss(model, x0) over batches with torch's AdamW, for `steps` or `seconds`.
+    """Minimise loss(model, x0) over batches by torch's AdamW, up to `steps` or `seconds`.
 
     A batch (x0, y) gives loss(model, x0, y), a mean over rows. The learning rate is lr * rate(
     fraction of the run), by default 1e-3 * `warmup_cosine`. A given optimizer keeps its moments
@@ -78,7 +78,7 @@ def train(
     (`processes.joined`), its gradient clipped to the norm clip_norm, under `autocast` if given.
     on_progress(fraction) is called after each step. An interrupt, or the end of `batches`, ends the
     run; model is then in evaluation mode, without gradients. Raises ValueError without a bound,
-    FloatingPointError where loss or gradient is not finite: losses of this package look before.
+    FloatingPointError where loss or gradient is not finite (losses here refuse NaN: ValueError).
     """
     most_steps, most_seconds = _bounds(steps, seconds)
     device = place_of(model)
