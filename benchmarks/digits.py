@@ -40,7 +40,8 @@ class Row(NamedTuple):
 def judges() -> dict[str, Classifier]:
     """Return the shipped judge, and the second, which is trained first where it is missing."""
     if not train_judge.SECOND.exists():
-        train_judge.main(["--second"])
+        with torch.enable_grad():
+            train_judge.main(["--second"])
     second = train_judge.second_judge()
     checkpoints.load(train_judge.SECOND, second)
     return {"shipped": pretrained.load("judge")[0], "second": second.eval()}
