@@ -315,5 +315,5 @@ def test_t_may_be_a_tensor_of_one_number():
 
     loss = dc.ncsn_loss(schedule, score_model, x0, t=torch.tensor(5), generator=seeded())
     assert loss == dc.ncsn_loss(schedule, score_model, x0, t=5, generator=seeded())
-    dc.score_model_from_eps(schedule, lambda x, t: score_model(x, t), torch.tensor(5))(x0)
+    dc.score_model_from_eps(schedule, score_model, torch.tensor(5))(x0)
     assert [t.tolist() for t in seen] == [[5] * 4] * 3
