@@ -83,6 +83,7 @@ train-judge: .venv/.installed-lab ## train the judge of digits (some minutes), t
 
 train-mnist: .venv/.installed-lab ## train the digits that come with the course (an hour and a quarter on one core); goes on where it stopped
 	$(PY) scripts/train_mnist.py
+	$(PY) scripts/train_mnist.py --network mnist_weak
 
 train-bits: .venv/.installed-lab ## train a network for the fewest bits per pixel (two hours on one core); goes on where it stopped
 	$(PY) scripts/train_bits.py

@@ -3,7 +3,8 @@
 Two judges (the second is trained apart, when it is missing: some minutes) say of n digits:
 recognised, as asked, the spread within a class in units of real test digits, the Frechet distance
 in multiples of its floor, the rarest and the commonest class. Beside them two controls: real
-training digits, and noise, which no judge should take for digits. Means over seeds.
+training digits, and noise, which no judge should take for digits. Means over seeds. The rows
+"auto" are guided away from a worse network, "mnist_weak", at the steps t of --interval.
 """
 
 import argparse
@@ -68,8 +69,21 @@ def kinds(options, measured: Scale) -> dict[str, Callable[[int], torch.Tensor]]:
     def drawn(scale: float, seed: int) -> torch.Tensor:
         return digits(options, make, taus, noisy, scale=scale, seed=seed)[0]
 
+    def away(told: bool, scale: float, seed: int) -> torch.Tensor:
+        guided = partial(by_worse, told, scale, options.interval)
+        return digits(options, make, taus, noisy, seed=seed, v_model=guided)[0]
+
     told = {f"scale {scale:g}": partial(drawn, scale) for scale in options.scales}
+    told |= {f"no label, auto {scale:g}": partial(away, False, scale) for scale in options.untold}
+    told |= {f"label, auto {scale:g}": partial(away, True, scale) for scale in options.told}
     return {"noise": noise, "real": measured.real, "no label": partial(drawn, 0.0)} | told
+
+
+def by_worse(told: bool, scale: float, interval: tuple[int, int], y: torch.Tensor):
+    """Return the shipped network, told y or nothing, guided away from the worse one."""
+    both = [shipped()[0], pretrained.load("mnist_weak")[0].to(y.device)]
+    model, weak = [partial(network, y=y) for network in both] if told else both
+    return dc.limited(dc.autoguided(model, weak, guidance_scale=scale), model, *interval)
 
 
 def main() -> None:
@@ -79,17 +93,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--solver", choices=SOLVERS, default="ancestral")
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--scales", nargs="+", type=float, default=(1.0, 1.25, 1.5))
+    parser.add_argument("--scales", nargs="*", type=float, default=(1.0, 1.25, 1.5))
+    parser.add_argument("--untold", nargs="*", type=float, default=(2.25,), help="no label, auto")
+    parser.add_argument("--told", nargs="*", type=float, default=(1.5,), help="label, auto")
+    parser.add_argument("--interval", nargs=2, type=int, default=(300, 800))
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     measured = {name: Scale(options.n, network) for name, network in judges().items()}
     print(f"n = {options.n}, {options.seeds} seeds, {options.solver}, {options.steps} steps")
-    print(f"{'':10} {'judge':8}" + "".join(f"{name:>12}" for name in Row._fields))
+    print(f"{'':19} {'judge':8}" + "".join(f"{name:>12}" for name in Row._fields))
     for what, made in kinds(options, measured["shipped"]).items():
         sets = [made(seed) for seed in range(1, options.seeds + 1)]
         for name, scale in measured.items():
             means = map(statistics.mean, zip(*(row(scale, x) for x in sets), strict=True))
-            print(f"{what:10} {name:8}" + "".join(f"{m:12.3f}" for m in means), flush=True)
+            print(f"{what:19} {name:8}" + "".join(f"{m:12.3f}" for m in means), flush=True)
 
 
 if __name__ == "__main__":

@@ -138,17 +138,21 @@ def digits(
     *,
     scale: float | None = None,
     seed: int = 1,
+    v_model: Callable[[torch.Tensor], dc.predictions.Model] | None = None,
 ) -> tuple[torch.Tensor, int]:
-    """Return options.n digits, each class as often, and the calls of eps_model for each."""
+    """Return options.n digits, each class as often, and the calls of eps_model for each.
+
+    v_model(y) answers for labels y; if not given, it is the shipped network guided by scale.
+    """
     model, schedule, usual = shipped()
     scale = usual if scale is None else scale
+    v_model = v_model or partial(dc.classifier_free, model, guidance_scale=scale)
     device, rng = next(model.parameters()).device, torch.Generator().manual_seed(seed)
     parts, extra = [], {"clip": (-1, 1)} | ({"generator": rng} if noisy else {})
     labels = (torch.arange(options.n) % 10).split(options.batch)
     with progress_bar(total=options.n, unit="digits") as bar:
         for y in labels:
-            guided = dc.classifier_free(model, y.to(device), guidance_scale=scale)
-            counted = Counted(dc.eps_model_from_v(schedule, guided))
+            counted = Counted(dc.eps_model_from_v(schedule, v_model(y.to(device))))
             x_T = torch.randn(len(y), 1, 28, 28, generator=rng).to(device)
             *_, last = dc.sample_chain(make(), schedule, counted, x_T, taus, **extra)
             parts.append(last.x_t.cpu())

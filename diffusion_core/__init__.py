@@ -5,6 +5,7 @@ A schedule says how much noise; `process` has the forward process and its poster
 Row t of every table is the paper's t, and row 0 is clean data.
 """
 
+from .autoguidance import autoguided, limited
 from .averages import EMA
 from .classes import mixture_classifier, of_class, tilted_density
 from .consistency import consistency_loss, consistency_model
@@ -145,9 +146,9 @@ __all__ = [
     "CONVENTIONS", "EMA", "PPCA", "SDE", "Convention", "ElboEstimate", "ElboTerms",
     "FullMixture", "Gaussian", "History", "LogLikelihood", "Mixture", "NoiseSchedule", "Pairs",
     "PriorGapWarning", "ProbeVariances", "Solved", "Step", "Traced", "VaeTerms", "active_units",
-    "annealed_langevin_step", "at", "available_devices", "best_variances", "bf16_is_faster",
-    "bits_per_dim", "bound_loss", "classifier_free", "classifier_guided", "condition",
-    "consistency_loss", "consistency_model", "constant_schedule", "cosine_schedule",
+    "annealed_langevin_step", "at", "autoguided", "available_devices", "best_variances",
+    "bf16_is_faster", "bits_per_dim", "bound_loss", "classifier_free", "classifier_guided",
+    "condition", "consistency_loss", "consistency_model", "constant_schedule", "cosine_schedule",
     "ddim_step", "ddpm_step", "decoder_var_of", "default_device", "denoising_loss", "diffuse",
     "discretized_decoder", "dpm_solver_2m", "draw_t", "drop_labels", "elbo_estimate",
     "elbo_terms", "eps_errors", "eps_from_score", "eps_from_v", "eps_from_velocity",
@@ -157,7 +158,7 @@ __all__ = [
     "gaussian_decoder", "geometric_levels", "heun_flow", "heun_step", "hutchinson_trace",
     "implicit_loss", "importance", "invert", "is_short_run", "karras_levels", "kl_divergence",
     "label_log_prob", "langevin_chain", "langevin_corrector", "langevin_step",
-    "linear_schedule", "log_likelihood", "log_ratio", "log_ratio_telescoped",
+    "limited", "linear_schedule", "log_likelihood", "log_ratio", "log_ratio_telescoped",
     "log_snr_schedule", "logit_normal_time", "measure_latent_scale", "measurement_guided",
     "mixture", "mixture_at", "mixture_classifier", "mixture_eps_model", "mixture_reverse",
     "mixture_score", "mixture_velocity", "ncsn_loss", "nearest_taus", "of_class",

@@ -42,21 +42,11 @@ def classifier_free(
     """
     check_kinds(**{"model(x_t, t, y)": model})
     check_labels(y)
-    check_scale(guidance_scale)
 
-    def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        check_alike(x_t=x_t)
-        answers = {"x_t": x_t}
-        if guidance_scale != 0:
-            answers["model(x_t, t, y)"] = told = like_input(model(x_t, t, y), x_t)
-        if guidance_scale != 1:
-            answers["model(x_t, t)"] = untold = like_input(model(x_t, t), x_t)
-        check_alike(**answers)
-        if guidance_scale in (0, 1):
-            return check_finite(told if guidance_scale else untold, **answers)
-        return check_finite(untold + guidance_scale * (told - untold), **answers)
+    def told(x_t: Tensor, t: Tensor) -> Tensor:
+        return model(x_t, t, y)
 
-    return guided
+    return led({"model(x_t, t)": model, "model(x_t, t, y)": told}, guidance_scale)
 
 
 def classifier_guided(
@@ -147,6 +137,22 @@ def check_scale(guidance_scale: float) -> None:
     """Refuse what is no scale of guidance."""
     ok = isinstance(guidance_scale, int | float) and 0 <= guidance_scale < math.inf
     require(ok, "guidance_scale", "be at least 0, and finite", guidance_scale)
+
+
+def led(models: dict[str, Model], scale: float) -> Model:
+    """Return away + scale (towards - away) for two named models (away, towards)."""
+    check_scale(scale)
+    needed = [name for name, other in zip(models, (1, 0), strict=True) if scale != other]
+
+    def guided(x_t: Tensor, t: Tensor) -> Tensor:
+        check_alike(x_t=x_t)
+        answers = {name: like_input(models[name](x_t, t), x_t) for name in needed}
+        check_alike(x_t=x_t, **answers)
+        away, *_, towards = [*answers.values()] * 2
+        result = away + scale * (towards - away) if len(needed) == 2 else away
+        return check_finite(result, x_t=x_t, **answers)
+
+    return guided
 
 
 def log_p_gradient(log_p: LogProb, x_t: Tensor, t: Tensor | int) -> Tensor:

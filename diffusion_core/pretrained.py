@@ -26,6 +26,11 @@ def mnist_unet() -> UNet:
     return UNet(widths=(48, 128), classes=10, scale_shift=True)
 
 
+def weak_unet() -> UNet:
+    """Return the untrained network behind "mnist_weak": it predicts as "mnist" does, only worse."""
+    return UNet(widths=(16, 32), classes=10, scale_shift=True)
+
+
 def mnist_controlnet() -> ControlNet:
     """Return an untrained control of "mnist" by one picture: it answers as "mnist" does."""
     return ControlNet(load("mnist")[0])
@@ -60,6 +65,9 @@ NETWORKS = {
     "mnist": Network(
         mnist_unet, "17686f73bd224dcf3b1ae3310005f2899b60b6178d8b4f3c99e18c3e3277b3b9"
     ),
+    "mnist_weak": Network(
+        weak_unet, "1bd59f5f9a4196c8aceec229bec8458e47c1fb74fb6c10bf1c950ba5794c6f30"
+    ),
     "bits": Network(bits_unet, "e5f66dca7f337c13380280b0c6be76d1e72976e8ff45bd248d298808e7ddf2dd"),
     "control_edges": Network(
         mnist_controlnet, "5e2c7c57b9d17b76a59469f2c3c21f6094f58ad3a4aa41c15b906266c0bc3466"
@@ -86,16 +94,16 @@ NETWORKS = {
 def load(name: str) -> tuple[nn.Module, dict]:
     """Return a trained network in evaluation mode, and what was written about it.
 
-    "mnist": a UNet(x_t, t, y) -> v for cosine_schedule(1000), y the digit or None (`make
-    train-mnist`); its `about["judge"]` holds the guidance_scale that its numbers are for;
+    "mnist": a UNet(x_t, t, y) -> v for cosine_schedule(1000), y the digit or None; its
+    `about["judge"]` holds the guidance_scale that its numbers are for (`make train-mnist`);
+    "mnist_weak": a worse one of the same kind, for `autoguided` (the same command);
     "bits": a LevelUNet, for the fewest bits per pixel (`make train-bits`);
     "control_edges", "control_thumbnail": a ControlNet(x_t, t, y, control=...) -> v on "mnist", by
     `controls.edge_map` or `controls.thumbnail` (`make train-control`);
-    "judge": the Classifier of digits (`make train-judge`);
-    "student": an MLP(x, t) -> u for moons, one step to data (`make train-one-step`);
-    "vae": a VAE of digits, with the scale of its latents (`make train-vae`);
+    "judge": the Classifier of digits; "student": an MLP(x, t) -> u for moons, one step to data;
+    "vae": a VAE of digits, with the scale of its latents;
     "latent_unet", "latent_dit": as "mnist", of the VAE's scaled latents (`make train-latent`).
-    Raises ValueError for another name, or for a file that is not the one of this version.
+    Raises ValueError for another name, or for a file that is not of this version.
     """
     if not isinstance(name, str) or name not in NETWORKS:
         raise ValueError(f"name must be one of {', '.join(NETWORKS)}, got {name!r}")

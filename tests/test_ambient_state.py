@@ -194,6 +194,8 @@ def calls() -> dict[str, Callable]:
         "score_model_from_eps": lambda: dc.score_model_from_eps(s, model, t)(x),
         "score_model_from_eps, one t": lambda: dc.score_model_from_eps(s, model, 3)(x),
         "classifier_free": lambda: dc.classifier_free(model, labels, guidance_scale=2)(x, t),
+        "autoguided": lambda: dc.autoguided(model, lambda x, t: x)(x, t),
+        "limited": lambda: dc.limited(model, lambda x, t: x, 1, 3)(x, t),
         "classifier_guided": lambda: dc.classifier_guided(s, model, log_p)(x, t),
         "label_log_prob": lambda: dc.label_log_prob(lambda x, t: x, labels % 2)(x, t),
         "scale_from_strength": lambda: dc.scale_from_strength(1.5),

@@ -564,6 +564,19 @@ GOOD: dict[str, dict[str, Given]] = {
         "times": named(table(torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)), "noise_levels")
     },
     "grids.straight_times": {"schedule": SCHEDULE},
+    "autoguidance.autoguided": {
+        "model": a_model(model, X),
+        "weak": a_model(model, X),
+        "guidance_scale": number(2.0, 0),
+    },
+    "autoguidance.autoguided()": {"x_t": batch(X), "t": Given(T_OK, {})},
+    "autoguidance.limited": {
+        "guided": a_model(model, X),
+        "plain": a_model(model, X),
+        "lowest": count(1, 0),
+        "highest": count(2, 1),
+    },
+    "autoguidance.limited()": {"x_t": batch(X), "t": Given(T_OK, {})},
     "guidance.classifier_free": {
         "model": a_model(model, X),
         "y": integers(LABELS, 0, 2),
@@ -1176,6 +1189,8 @@ CLOSURES = {  # what a function returns is called, too
     "flow.mixture_velocity()": dc.mixture_velocity(POINTS),
     "flow.velocity_model_from_steps()": dc.velocity_model_from_steps(model, 10),
     "predictions.eps_model_from_velocity()": dc.eps_model_from_velocity(S, decay),
+    "autoguidance.autoguided()": dc.autoguided(model, model),
+    "autoguidance.limited()": dc.limited(model, model, 1, 2),
     "guidance.classifier_free()": dc.classifier_free(model, LABELS, guidance_scale=2.0),
     "guidance.classifier_guided()": dc.classifier_guided(S, model, LOG_P.good, guidance_scale=2.0),
     "guidance.label_log_prob()": dc.label_log_prob(CLASSIFIER.good, LABELS % 2),
@@ -1206,6 +1221,7 @@ HELPERS = {  # public inside the package only: what they look at, or are told, i
     "distances": "what Mixture.log_prob and score have looked at",
     "download.refusal": "a sentence",
     "guidance.check_scale": "a check",
+    "guidance.led": "what classifier_free and autoguided have looked at, or look at here",
     "guidance.log_p_gradient": "what guidance and shifted have looked at, or look at here",
     "gaussian.check_density": "a check",
     "gaussian.check_normal": "a check",

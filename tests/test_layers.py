@@ -68,7 +68,7 @@ FLOORS = (
         "probabilistic_pca",
         "reversal",
     },
-    {"classes", "couplings", "measurements", "step_wrappers"},
+    {"autoguidance", "classes", "couplings", "measurements", "step_wrappers"},
     {"posteriors", "solvers"},
     {"__init__"},
 )
@@ -85,7 +85,7 @@ IDEAS |= {
     "solvers",
     "traces",
 }
-IDEAS |= {"classes", "measurements", "posteriors", "step_wrappers"}
+IDEAS |= {"autoguidance", "classes", "measurements", "posteriors", "step_wrappers"}
 IDEAS |= {"latents", "probabilistic_pca"}
 READ_A_SCHEDULE = {  # the one network that answers with a posterior, and what loads it
     "diffusion_core/nets/levels",

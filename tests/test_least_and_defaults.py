@@ -481,6 +481,16 @@ LIMITS = {  # the call, the arguments that are just allowed, those that are just
         [(0.0,), (0,)],
         [(-TOUCH,)],
     ),
+    "autoguided scale": (
+        lambda w: dc.autoguided(model, model, guidance_scale=w),
+        [(0.0,), (0,)],
+        [(-TOUCH,)],
+    ),
+    "limited": (
+        lambda lowest, highest: dc.limited(model, model, lowest, highest),
+        [(0, 0), (3, 3), (3, 4)],
+        [(-1, 3), (3, 2)],
+    ),
     "share": (
         lambda share: dc.drop_labels(torch.arange(5), 9, share, generator=seeded()),
         [(0.0,), (1.0,), (0,), (1,)],
@@ -565,6 +575,7 @@ DEFAULTS = {
     "Mixture.sample": {"generator": None},
     "annealed_langevin_step": {"steps": 100, "ratio": 0.2, "generator": None},
     "at": {"lowest": 0},
+    "autoguided": {"guidance_scale": 2.0},
     "bits_per_dim": {"bin_width": 1.0},
     "bound_loss": {"generator": None},
     "classifier_free": {"guidance_scale": 1.0},

@@ -25,8 +25,15 @@ pytestmark = pytest.mark.usefixtures("untouched_global_rng")
 MIB = 2**20
 LARGEST = {"bits": 4 * MIB, "judge": 1 * MIB, "mnist": 4 * MIB}
 LARGEST |= dict.fromkeys(("control_edges", "control_thumbnail"), 2 * MIB)
-LARGEST |= {"student": 40_000, "vae": 300_000, "latent_unet": 320_000, "latent_dit": 330_000}
+LARGEST |= {
+    "mnist_weak": 300_000,
+    "student": 40_000,
+    "vae": 300_000,
+    "latent_unet": 320_000,
+    "latent_dit": 330_000,
+}
 SCRIPTS = {
+    "mnist_weak": "train_mnist.py --network mnist_weak",
     "control_edges": "train_control.py --control edges",
     "control_thumbnail": "train_control.py --control thumbnail",
     "student": "train_one_step.py --network student",
