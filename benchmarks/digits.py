@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--scales", nargs="*", type=float, default=(1.0, 1.25, 1.5))
     parser.add_argument("--untold", nargs="*", type=float, default=(2.25,), help="no label, auto")
     parser.add_argument("--told", nargs="*", type=float, default=(1.5,), help="label, auto")
-    parser.add_argument("--interval", nargs=2, type=int, default=(300, 800))
+    parser.add_argument("--interval", nargs=2, type=int, default=(300, 850))
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     measured = {name: Scale(options.n, network) for name, network in judges().items()}

@@ -28,7 +28,7 @@ def mnist_unet() -> UNet:
 
 def weak_unet() -> UNet:
     """Return the untrained network behind "mnist_weak": it predicts as "mnist" does, only worse."""
-    return UNet(widths=(16, 32), classes=10, scale_shift=True)
+    return UNet(widths=(32, 64), classes=10, scale_shift=True)
 
 
 def mnist_controlnet() -> ControlNet:
@@ -66,7 +66,7 @@ NETWORKS = {
         mnist_unet, "17686f73bd224dcf3b1ae3310005f2899b60b6178d8b4f3c99e18c3e3277b3b9"
     ),
     "mnist_weak": Network(
-        weak_unet, "1bd59f5f9a4196c8aceec229bec8458e47c1fb74fb6c10bf1c950ba5794c6f30"
+        weak_unet, "81a706b8b5f28d83fec92f07922e76bced4f13bb9b624e7540d3f0a863692875"
     ),
     "bits": Network(bits_unet, "e5f66dca7f337c13380280b0c6be76d1e72976e8ff45bd248d298808e7ddf2dd"),
     "control_edges": Network(

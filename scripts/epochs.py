@@ -45,7 +45,7 @@ def options_of(
     parser.add_argument("--epochs", type=int, default=defaults["epochs"])
     parser.add_argument("--batch", type=int, default=defaults["batch"])
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--ema", type=float, default=0.999)
+    parser.add_argument("--ema", type=float, default=defaults.get("ema", 0.999))
     parser.add_argument("--dtype", choices=DTYPES, default="faster", help="of the products")
     state = ROOT / "build" / f"train-{name}.safetensors"
     parser.add_argument("--state", type=Path, default=state)

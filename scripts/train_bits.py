@@ -50,7 +50,7 @@ def bits(model: nets.LevelUNet, x0: torch.Tensor, *, draws: int = 8, few: int = 
 
 
 def main() -> None:
-    parser = options_of(__doc__, "bits", epochs=10, batch=32)
+    parser = options_of(__doc__, "bits", epochs=12, batch=16)
     parser.add_argument("--test-images", type=int, default=10_000)
     options = parser.parse_args()
     images, labels = data.mnist("train")

@@ -17,8 +17,10 @@ import diffusion_core as dc
 from diffusion_core import checkpoints, data, judge, pretrained
 
 NETWORKS = {"mnist": pretrained.mnist_unet, "mnist_weak": pretrained.weak_unet}
-EPOCHS = {"mnist": 15, "mnist_weak": 1}
-AVERAGED = {"mnist": 0.9995, "mnist_weak": 0.997}  # of the average of the weights, a step
+DEFAULTS = {
+    "mnist": {"epochs": 15, "batch": 16, "ema": 0.9995},
+    "mnist_weak": {"epochs": 1, "batch": 32, "ema": 0.997},
+}
 
 
 def middle_t(
@@ -79,8 +81,7 @@ def judged(model, schedule: dc.NoiseSchedule, n: int, guidance_scale: float) -> 
 
 def main() -> None:
     chosen, name = choice_of("--network", NETWORKS, "mnist")
-    parser = options_of(__doc__, name, chosen, epochs=EPOCHS[name], batch=16)
-    parser.set_defaults(ema=AVERAGED[name])
+    parser = options_of(__doc__, name, chosen, **DEFAULTS[name])
     parser.add_argument("--samples", type=int, default=2000)
     options = parser.parse_args()
     schedule = dc.cosine_schedule(1000)

@@ -955,6 +955,7 @@ GOOD: dict[str, dict[str, Given]] = {
     "pretrained.bits_unet": {},
     "pretrained.mnist_controlnet": {},
     "pretrained.mnist_unet": {},
+    "pretrained.weak_unet": {},
     "pretrained.one_step_mlp": {},
     "pretrained.load": {"name": word("judge")},
     "pretrained.mnist_vae": {},

@@ -26,7 +26,7 @@ MIB = 2**20
 LARGEST = {"bits": 4 * MIB, "judge": 1 * MIB, "mnist": 4 * MIB}
 LARGEST |= dict.fromkeys(("control_edges", "control_thumbnail"), 2 * MIB)
 LARGEST |= {
-    "mnist_weak": 300_000,
+    "mnist_weak": 800_000,
     "student": 40_000,
     "vae": 300_000,
     "latent_unet": 320_000,

@@ -7,7 +7,7 @@
 # - steer by a classifier and by a label, and convert the two scales in use;
 # - say which density guided samples follow, and which they do not;
 # - weigh accuracy against variety, in numbers;
-# - fill in the missing part of a picture, your own too.
+# - fill in the missing part of a picture.
 #
 # **You need** lessons 07 and 09; lesson 06 for the network and the judge. **Time**: about 120 minutes.
 
@@ -144,7 +144,7 @@ print("classifier guidance is the eps_model of the class, at t = 1, 30 and 100")
 # %% [markdown]
 # ### What breaks: a classifier of clean data
 #
-# Somebody takes an excellent classifier of clean data, the exact $p(y\mid x_0)$, and asks it about $x_t$. **Predict**: 2 000 samples of class 1. Will their mean be 1? Their spread 0.5? Will they be on the right side?
+# Somebody takes a classifier of clean data, the exact $p(y\mid x_0)$, and asks it about $x_t$. **Predict**: 2 000 samples of class 1. Will their mean be 1? Their spread 0.5? Will they be on the right side?
 
 # %%
 flow_start = torch.special.ndtri((torch.arange(2000).double() + 0.5) / 2000)[:, None]
@@ -477,7 +477,7 @@ for w in (0.0, 0.5, 1.0, 2.0, 3.0):
     print(f"{w:3.1f}     {gaps[0]:.4f}      {gaps[1]:.4f}         {said}")
 
 # %% [markdown]
-# They agree at $w = 0$ and $w = 1$ only. Beyond 1 the samples lie farther out than the tilted density, and those of the ODE much closer together. Between 0 and 1 they lie nearer to the middle, and wider. And the two samplers differ, so **what guidance draws is no law of the model alone**; it depends on the sampler, too.
+# They agree at $w = 0$ and $w = 1$ only. Beyond 1 the samples lie farther out than the tilted density, and those of the ODE much closer together. Between 0 and 1 they lie nearer to the middle, and wider. And the two samplers differ, so **what guidance draws is no law of the model alone**.
 #
 # Why? The tilted density has its own noisy versions, and their pull at $x_t$ comes from the *mean of the powers* $p(y\mid x_0)^w$ over all $x_0$ behind $x_t$. Guidance takes the *power of the mean*, $p(y\mid x_t)^w$. The two are equal at the scales 0 and 1 only.
 
@@ -590,11 +590,11 @@ lab.claim("table, scale 1.5: Fréchet distance / floor", chosen["frechet"], at_m
 # %% [markdown] jp-MarkdownHeadingCollapsed=true
 # ### Deeper: away from a worse network
 #
-# Left without a label, the shipped network draws one digit in five that nobody can read. A trained network blurs what it has seen: a little of its probability lies between the digits. A smaller network, trained for a minute, errs in much the same places, only more. So go from its answer $\hat\epsilon_\text{weak}$ to the better one, and on:
+# Left without a label, the shipped network draws one digit in five that nobody can read. A trained network blurs what it has seen: a little of its probability lies between the digits. A smaller network, trained for two minutes, errs in much the same places, only more. So go from its answer $\hat\epsilon_\text{weak}$ to the better one, and on:
 #
 # $$\hat\epsilon_\text{weak}(x_t) + w\,\big[\hat\epsilon(x_t) - \hat\epsilon_\text{weak}(x_t)\big]. \tag{75}$$
 #
-# This is **autoguidance**. It is (47) with a worse network in the place of the missing label. Let $\epsilon^*$ be the best guess, $\hat\epsilon = \epsilon^* + \delta$, and let the worse one err in the same direction, $c$ times as far: $\hat\epsilon_\text{weak} = \epsilon^* + c\,\delta$. Then (75) is $\epsilon^* + (c - w(c-1))\,\delta$, and at $w = c/(c-1)$ no error is left.
+# This is **autoguidance** (Karras et al., *Guiding a Diffusion Model with a Bad Version of Itself*, 2024). It is (47) with a worse network in the place of the missing label. Let $\epsilon^*$ be the best guess, $\hat\epsilon = \epsilon^* + \delta$, and let the worse one err in the same direction, $c$ times as far: $\hat\epsilon_\text{weak} = \epsilon^* + c\,\delta$. Then (75) is $\epsilon^* + (c - w(c-1))\,\delta$, and at $w = c/(c-1)$ no error is left.
 #
 # An exact case: the line of section 2, both classes. Two "networks" take the data for wider than they are: the better one adds $h$ to the variance, the worse one $3h$. For small $h$ they err nearly as 1 to 3, so $w = 1.5$ should cancel nearly all. **Predict**: when $h$ is halved, by which factor does each error fall?
 
@@ -653,16 +653,16 @@ lab.Explorer(fig, [by_led], lead, {"w": lab.choice("scale w", led_scales, 1.0)})
 # %% [markdown]
 # At $w = 0$ the worse model draws, at 1 the better one; both spread too far. At 1.5 the spread is right to 0.004, beyond it the samples lie too close together.
 #
-# Now digits without a label. Who knows $c$ there? Nobody; scales are tried. And *where* matters. At $t > 800$ it is decided which digit appears: guided there, too, fives get rare and noughts frequent. Below 300 nothing is left to gain. So guide between (`limited`); exercise 3 tries the same for labels.
+# Now digits without a label. Who knows $c$ there? Nobody; scales are tried. And *where* matters. At $t > 850$ it is decided which digit appears: guided there, too, fives get rare and noughts frequent. Below 300 nothing is left to gain. So guide between (`limited`); exercise 3 tries the same for labels.
 
 # %%
 weak, _ = pretrained.load("mnist_weak")
 led = dc.autoguided(network, weak, guidance_scale=2.25)
 free = {"the worse network": weak, "the network": network}
-free["guided by both"] = dc.limited(led, network, 300, 800)
+free["guided by both"] = dc.limited(led, network, 300, 850)
 taus = dc.even_taus(1000, 2 if dc.is_short_run() else 25)
 sure = {}
-fig, axes = lab.figure(3, width=12, height=2.6)
+fig, axes = lab.figure(3, width=9.5, height=1.75)
 for ax, (name, v_model) in zip(axes, free.items(), strict=True):
     options = {"eta": 1.0, "clip": (-1, 1), "generator": torch.Generator().manual_seed(9)}
     guess = dc.eps_model_from_v(schedule, v_model)
@@ -673,6 +673,9 @@ for ax, (name, v_model) in zip(axes, free.items(), strict=True):
 lab.show(fig, "Digits without a label, by the worse network, the network, and guided by both.")
 gain = sure["guided by both"] - sure["the network"]
 lab.claim("recognised, guided by both less the network", gain, above=0, **mnist)
+
+# %% [markdown]
+# The three panels start from the same noise: most digits stay what they were, and many that nobody could read become clear. `python benchmarks/digits.py --steps 100` draws 2 000 of them: 91 % are recognised, 80 % without this guidance, and the Fréchet distance is 1.9 times its floor, not 2.4. (With a label nothing is gained by a worse network: there (47) already reaches 1.2.) The worse network is small: a step inside the interval takes 1.4 times as long, one outside no longer than before.
 
 # %% [markdown]
 # ## 6. A part of the picture is known
@@ -1057,6 +1060,6 @@ lab.show(
 # | (75) away from a worse network | `autoguided`, `limited` |
 # | pasting, resampling | `pasted`, `resampled` |
 #
-# **References.** Dhariwal and Nichol, *Diffusion Models Beat GANs on Image Synthesis* (2021). Ho and Salimans, *Classifier-Free Diffusion Guidance* (2022). Lugmayr et al., *RePaint: Inpainting using Denoising Diffusion Probabilistic Models* (2022). Chung et al., *Diffusion Posterior Sampling for General Noisy Inverse Problems* (2023). Rozet et al., *Learning Diffusion Priors from Observations by Expectation Maximization* (2024). Kynkäänniemi et al., *Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models* (2024). Karras et al., *Guiding a Diffusion Model with a Bad Version of Itself* (2024).
+# **References.** Dhariwal and Nichol, *Diffusion Models Beat GANs on Image Synthesis* (2021). Ho and Salimans, *Classifier-Free Diffusion Guidance* (2022). Lugmayr et al., *RePaint: Inpainting using Denoising Diffusion Probabilistic Models* (2022). Chung et al., *Diffusion Posterior Sampling for General Noisy Inverse Problems* (2023). Rozet et al., *Learning Diffusion Priors from Observations by Expectation Maximization* (2024). Kynkäänniemi et al., *Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models* (2024).
 #
 # **Next**: [11 · Can a trained network learn to follow your lines?](11_controlnet.ipynb)
