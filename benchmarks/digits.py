@@ -4,7 +4,7 @@ Two judges (the second is trained apart, when it is missing: some minutes) say o
 recognised, as asked, the spread within a class in units of real test digits, the Frechet distance
 in multiples of its floor, the rarest and the commonest class. Beside them two controls: real
 training digits, and noise, which no judge should take for digits. Means over seeds. The rows
-"auto" are guided away from a worse network, "mnist_weak", at the steps t of --interval.
+"limited" are guided at the steps t of --interval only, "auto" there away from a worse network.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from solvers import NOISY, SOLVERS, digits, shipped
 import diffusion_core as dc
 from diffusion_core import checkpoints, judge, pretrained
 from diffusion_core.nets import Classifier
+from diffusion_core.predictions import Model
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
 import train_judge
@@ -62,28 +63,32 @@ def kinds(options, measured: Scale) -> dict[str, Callable[[int], torch.Tensor]]:
         rng = torch.Generator().manual_seed(seed)
         return torch.randn(options.n, 1, 28, 28, generator=rng).clamp(-1, 1)
 
-    _, schedule, _ = shipped()
+    network, schedule, _ = shipped()
+    weak = pretrained.load("mnist_weak")[0].to(dc.default_device())
     taus = dc.even_taus(schedule.T, options.steps)
     make, noisy = SOLVERS[options.solver][0], options.solver in NOISY
 
     def drawn(scale: float, seed: int) -> torch.Tensor:
         return digits(options, make, taus, noisy, scale=scale, seed=seed)[0]
 
-    def away(told: bool, scale: float, seed: int) -> torch.Tensor:
-        guided = partial(by_worse, told, scale, options.interval)
-        return digits(options, make, taus, noisy, seed=seed, v_model=guided)[0]
+    def within(guided: Callable[[torch.Tensor], Model], plain, seed: int) -> torch.Tensor:
+        def v_model(y: torch.Tensor) -> Model:
+            return dc.limited(guided(y), plain(y), *options.interval)
 
-    told = {f"scale {scale:g}": partial(drawn, scale) for scale in options.scales}
-    told |= {f"no label, auto {scale:g}": partial(away, False, scale) for scale in options.untold}
-    told |= {f"label, auto {scale:g}": partial(away, True, scale) for scale in options.told}
-    return {"noise": noise, "real": measured.real, "no label": partial(drawn, 0.0)} | told
+        return digits(options, make, taus, noisy, seed=seed, v_model=v_model)[0]
 
+    def by_label(scale: float, seed: int) -> torch.Tensor:
+        guided = partial(dc.classifier_free, network, guidance_scale=scale)
+        return within(guided, lambda y: partial(network, y=y), seed)
 
-def by_worse(told: bool, scale: float, interval: tuple[int, int], y: torch.Tensor):
-    """Return the shipped network, told y or nothing, guided away from the worse one."""
-    both = [shipped()[0], pretrained.load("mnist_weak")[0].to(y.device)]
-    model, weak = [partial(network, y=y) for network in both] if told else both
-    return dc.limited(dc.autoguided(model, weak, guidance_scale=scale), model, *interval)
+    def by_weak(scale: float, seed: int) -> torch.Tensor:
+        guided = dc.autoguided(network, weak, guidance_scale=scale)
+        return within(lambda y: guided, lambda y: network, seed)
+
+    made = {"noise": noise, "real": measured.real, "no label": partial(drawn, 0.0)}
+    made |= {f"auto {scale:g}": partial(by_weak, scale) for scale in options.auto}
+    made |= {f"scale {scale:g}": partial(drawn, scale) for scale in options.scales}
+    return made | {f"limited {scale:g}": partial(by_label, scale) for scale in options.limited}
 
 
 def main() -> None:
@@ -94,19 +99,19 @@ def main() -> None:
     parser.add_argument("--solver", choices=SOLVERS, default="ancestral")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--scales", nargs="*", type=float, default=(1.0, 1.25, 1.5))
-    parser.add_argument("--untold", nargs="*", type=float, default=(2.25,), help="no label, auto")
-    parser.add_argument("--told", nargs="*", type=float, default=(1.5,), help="label, auto")
+    parser.add_argument("--auto", nargs="*", type=float, default=(2.1,), help="scales, no label")
+    parser.add_argument("--limited", nargs="*", type=float, default=(1.35,), help="scales")
     parser.add_argument("--interval", nargs=2, type=int, default=(300, 850))
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     measured = {name: Scale(options.n, network) for name, network in judges().items()}
     print(f"n = {options.n}, {options.seeds} seeds, {options.solver}, {options.steps} steps")
-    print(f"{'':19} {'judge':8}" + "".join(f"{name:>12}" for name in Row._fields))
+    print(f"{'':12} {'judge':8}" + "".join(f"{name:>12}" for name in Row._fields))
     for what, made in kinds(options, measured["shipped"]).items():
         sets = [made(seed) for seed in range(1, options.seeds + 1)]
         for name, scale in measured.items():
             means = map(statistics.mean, zip(*(row(scale, x) for x in sets), strict=True))
-            print(f"{what:19} {name:8}" + "".join(f"{m:12.3f}" for m in means), flush=True)
+            print(f"{what:12} {name:8}" + "".join(f"{m:12.3f}" for m in means), flush=True)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ NETWORKS = {
     "mnist_weak": Network(
         weak_unet, "81a706b8b5f28d83fec92f07922e76bced4f13bb9b624e7540d3f0a863692875"
     ),
-    "bits": Network(bits_unet, "e5f66dca7f337c13380280b0c6be76d1e72976e8ff45bd248d298808e7ddf2dd"),
+    "bits": Network(bits_unet, "27a3da05525468889681f8e4c6b71e7aee5fff21a2363b7c496d7413acd164e8"),
     "control_edges": Network(
         mnist_controlnet, "5e2c7c57b9d17b76a59469f2c3c21f6094f58ad3a4aa41c15b906266c0bc3466"
     ),

@@ -177,6 +177,13 @@ def test_the_digits_numbers_are_good(told, confident, floors):
     assert 0 < numbers["frechet_floor"] < numbers["frechet"] <= floors * numbers["frechet_floor"]
 
 
+def test_the_bits_are_few():
+    """Of all test images, as written beside the weights; Real NVP needs 1.06."""
+    numbers = pretrained.load("bits")[1]["bits"]
+    assert (numbers["test_images"], numbers["draws"]) == (10_000, 8)
+    assert 0.9 < numbers["bits_per_pixel"] <= 1.06 and 0 < numbers["std_error"] < 0.004
+
+
 def test_mnist_draws_what_the_judge_takes_for_digits(device):
     """Few digits in few steps, so the bar is low; an untrained network does not reach it."""
     schedule, n = dc.cosine_schedule(1000), 32

@@ -1077,7 +1077,7 @@ rows[f"grey levels, {measured['test_images']}"] = shipped_bits, measured["std_er
 # | FFJORD | 0.99 |
 # | Residual Flow | 0.97 |
 #
-# These are *flows*: invertible networks, whose density is computed, or estimated without bias. The density needs continuous numbers, so uniform noise is added to the levels: the result is a bound. Ours, an ELBO, is a bound, too, and still a little above all four. No bar counts the weights (2 MB for `bits`), which a receiver must have.
+# These are *flows*: invertible networks, whose density is computed, or estimated without bias. The density needs continuous numbers, so uniform noise is added to the levels: the result is a bound. Ours, an ELBO, is a bound, too: level with Real NVP, above the other three. No bar counts the weights (2 MB for `bits`), which a receiver must have.
 
 # %%
 fig, (ax,) = lab.figure(width=7, height=2.8)
