@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--scales", nargs="*", type=float, default=(1.0, 1.25, 1.5))
     parser.add_argument("--auto", nargs="*", type=float, default=(2.1,), help="scales, no label")
-    parser.add_argument("--limited", nargs="*", type=float, default=(1.35,), help="scales")
+    parser.add_argument("--limited", nargs="*", type=float, default=(1.25,), help="scales")
     parser.add_argument("--interval", nargs=2, type=int, default=(300, 850))
     options = parser.parse_args()
     torch.set_grad_enabled(False)
