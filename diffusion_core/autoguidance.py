@@ -13,9 +13,10 @@ from .predictions import Model
 def autoguided(model: Model, weak: Model, *, guidance_scale: float = 2.0) -> Model:
     """Return (x_t, t) -> weak(x_t, t) + guidance_scale [model(x_t, t) - weak(x_t, t)].
 
-    weak is a worse model of the same data: smaller, or less trained. Where it errs c times as far
-    as the model and in the same direction, the errors cancel at guidance_scale c / (c - 1).
-    Scale 0 is weak, 1 the model, of one call each. Both predict the same: eps, v or x0.
+    weak is a worse model of the same data: smaller, or less trained. Where it errs c > 1 times as
+    far as the model in the same direction, the errors cancel at guidance_scale c / (c - 1).
+    Scale 0 is weak, 1 the model, of one call each, others of two. Both must predict the same, eps,
+    v or x0, and be told the same label, if any: functools.partial(model, y=y).
     Raises ValueError for a negative guidance_scale. Source: Karras et al. (2024), equation 3.
     """
     check_kinds(**{"model(x_t, t)": model, "weak(x_t, t)": weak})
@@ -25,9 +26,10 @@ def autoguided(model: Model, weak: Model, *, guidance_scale: float = 2.0) -> Mod
 def limited(guided: Model, plain: Model, lowest: int, highest: int) -> Model:
     """Return (x_t, t) -> guided(x_t, t) where lowest <= t <= highest, plain(x_t, t) elsewhere.
 
-    Only the models that are needed are called. t an integer or (B,).
-    Raises ValueError unless 0 <= lowest <= highest. Source: Kynkäänniemi et al. (2024), equation 5,
-    whose interval is one of noise levels: see `nearest_taus`.
+    A model that no example needs is not called; else it sees the whole batch. t an integer or (B,).
+    Both must predict the same. Raises ValueError unless 0 <= lowest <= highest.
+    Source: Kynkäänniemi et al. (2024), equation 5, whose interval is one of noise levels
+    sigma: t rises with sigma = schedule.snr[t] ** -0.5.
     """
     check_kinds(guided=guided, plain=plain)
     check_count("lowest", lowest, lowest=0)
