@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from time_to_quality import SCHEDULE, Judge, errors_of_v, levels
+from time_to_quality import BUILD, SCHEDULE, Judge, errors_of_v
 from train_mnist import middle_t
 
 import diffusion_core as dc
@@ -45,7 +45,8 @@ TRIALS = {
     "no folding": Trial(partial(unet, widths=(16, 32, 64), patch=1)),
     "log SNR N(0, 2^2)": Trial(unet, partial(middle_t, mean=0, std=2)),
     "log SNR N(-1, 1.5^2)": Trial(unet, partial(middle_t, mean=-1, std=1.5)),
-    "grey levels": Trial(partial(levels, seed=0)),
+    "grey levels": Trial(partial(BUILD["grey levels"], seed=0)),
+    "spike and slab": Trial(partial(BUILD["spike and slab"], seed=0)),
 }
 
 

@@ -8,6 +8,7 @@ from .embeddings import timestep_embedding
 from .levels import LevelPosterior, LevelUNet
 from .linear_vae import LinearVAE
 from .mlp import MLP
+from .spike_slab import SpikeSlabUNet, spike_slab_mean
 from .unet import UNet
 from .vae import VAE
 
@@ -23,8 +24,10 @@ __all__ = [
     "LinearVAE",
     "ResBlock",
     "SelfAttention",
+    "SpikeSlabUNet",
     "UNet",
     "Up",
+    "spike_slab_mean",
     "timestep_embedding",
     "zero_conv",
 ]

@@ -2,22 +2,16 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checks import (
-    check_alike,
     check_data,
     check_finite,
-    check_kinds,
     check_like,
-    kind,
-    like_input,
     number,
-    require,
     without_autocast,
 )
-from ..schedules import NoiseSchedule, factors
-from .unet import UNet
+from .pixels import PixelUNet, check_image, check_shapes
 
 LEVELS = 256
 FLOOR = 1e-5  # added to the curve of the grey levels, whose height is 1: no level is impossible
@@ -38,7 +32,7 @@ class LevelPosterior:
 
     def __init__(self, answer: Tensor, x_t: Tensor, scale: Tensor, std: Tensor) -> None:
         given = {"answer": answer, "x_t": x_t, "scale": scale, "std": std}
-        _check_shapes(**given)
+        check_shapes(**given)
         self.x_t, dtype = x_t, torch.promote_types(x_t.dtype, torch.float32)
         x, scale, std, answer = (z.to(dtype) for z in (x_t, scale, std, answer))
         self.x, self.scale = x / std, (scale / std).expand_as(x)
@@ -72,36 +66,15 @@ class LevelPosterior:
         return -(self.x - self.scale * level).square() / 2
 
 
-class LevelUNet(nn.Module):
+class LevelUNet(PixelUNet):
     """A U-Net that answers with four numbers a pixel, read as a LevelPosterior.
 
     forward(x_t, t, y) -> x0_hat = E[x_0 | x_t], an x0_model: see `eps_model_from_x0`.
-    x_t (B, 1, H, W), t (B,) in 1..T, y as a UNet's. It sees x_t, x_t / sqrt(alpha_bar_t) cut off
-    near the levels, and how well x_t fits black and white. Options as a UNet's.
     """
-
-    def __init__(
-        self,
-        schedule: NoiseSchedule,
-        widths: tuple[int, ...] = (16, 48, 128),
-        patch: int = 1,
-        **options,
-    ) -> None:
-        super().__init__()
-        check_kinds(schedule=schedule)
-        self.schedule = schedule
-        self.unet = UNet(4, widths, patch, **options)
-        self.null_label = self.unet.null_label
-        start = torch.tensor([2.0, -1.0, 0.0, 1.0], device="cpu").view(4, 1, 1)  # mostly black
-        self.start = nn.Parameter(start.to(self.unet.last.bias.dtype))
 
     def posterior(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> LevelPosterior:
         """Return what is known of x_0 at each pixel."""
-        _check_image("x_t", x_t)
-        scale, std = factors(self.schedule.marginal_factors, t, x_t, lowest=1)
-        black, white = (torch.exp(-((x_t / std + k * scale / std) ** 2) / 2) for k in (1, -1))
-        inputs = torch.cat([x_t, (x_t / scale).clamp(-1.2, 1.2), black, white], 1)
-        answer = like_input(self.unet(inputs, t, y), x_t) + self.start
+        answer, scale, std = self.law(x_t, t, y)
         return LevelPosterior(answer, x_t, scale, std)
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
@@ -109,31 +82,14 @@ class LevelUNet(nn.Module):
 
     def decoder(self, x0: Tensor, p: object, x_1: Tensor) -> Tensor:
         """Return log P(x_0 | x_1), (B,), in nats: a Decoder, which needs no Gaussian p."""
-        _check_image("x_1", x_1)
+        check_image("x_1", x_1)
         check_data("x_1", x_1)
         return self.posterior(x_1, x_1.new_ones(len(x_1), dtype=torch.int64)).log_prob(x0)
 
 
-def _check_shapes(*, x_t: Tensor, **given: Tensor) -> None:
-    """Refuse what does not have the shape that a LevelPosterior wants."""
-    _check_image("x_t", x_t)
-    B, _, H, W = x_t.shape
-    for name, z in given.items():
-        check_alike(**{name: z})
-        shape = (B, 4, H, W) if name == "answer" else (B, 1, 1, 1)
-        require(z.shape == shape, name, f"have shape {shape}", z)
-        if z.device != x_t.device:
-            raise TypeError(f"{name} must be on the device of x_t, {x_t.device}, got {kind(z)}")
-
-
-def _check_image(name: str, x: Tensor) -> None:
-    check_alike(**{name: x})
-    require(x.ndim == 4 and x.shape[1] == 1, name, "have shape (B, 1, H, W)", x)
-
-
 def check_images_on_levels(name: str, x: Tensor) -> None:
     """Refuse what are no images (B, 1, H, W) of numbers on the levels."""
-    _check_image(name, x)
+    check_image(name, x)
     check_data(name, x)
     check_levels(x)
 
