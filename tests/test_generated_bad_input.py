@@ -89,6 +89,7 @@ NETS = {
     "MLP": nets.MLP(2, 4, 1),
     "UNet": nets.UNet(1, (8,), 2, heads=2, emb_dim=4, classes=2),
     "LevelUNet": nets.LevelUNet(S, (8,), heads=2, emb_dim=4, classes=2),
+    "SpikeSlabUNet": nets.SpikeSlabUNet(S, (8,), heads=2, emb_dim=4, classes=2),
     "Classifier": nets.Classifier().eval(),
     "ResBlock": initialised(lambda: nets.ResBlock(8, 8, 6)),
     "SelfAttention": initialised(lambda: nets.SelfAttention(8, 2)),
@@ -207,6 +208,18 @@ LEVEL_UNET = {
     "x_t": named(batch(SQUARES), "answer"),
     "t": integers(T_OK, 1, T),
     "y": optional(integers(LABELS, 0, 2)),
+}
+LAW = {
+    "answer": batch(normal(4, 4, 4, 4, dtype=torch.float32)),
+    "x_t": batch(SQUARES),
+    "scale": batch(SCALES),
+    "std": batch(SCALES),
+}
+PIXEL_UNET = {
+    "schedule": SCHEDULE,
+    "widths": sequence((8,), (4,), (0,), (-8,), (8.0,), ("a",), (None,)),
+    "patch": count(1),
+    "options": keywords({"heads": 0}, heads=2, emb_dim=4)._replace(names=("nonsense", "heads")),
 }
 EIGHT = count(8)._replace(legal=(8, 16))
 NATS = Given(
@@ -852,21 +865,17 @@ GOOD: dict[str, dict[str, Given]] = {
         "dim": count(4, 2),
         "max_period": number(100.0, 0, ends="()"),
     },
-    "nets.levels.LevelPosterior": {
-        "answer": batch(normal(4, 4, 4, 4, dtype=torch.float32)),
-        "x_t": batch(SQUARES),
-        "scale": batch(SCALES),
-        "std": batch(SCALES),
-    },
+    "nets.levels.LevelPosterior": LAW,
     "nets.levels.LevelPosterior.log_prob": {"self": Given(POSTERIOR, {}), "x0": batch(GREY)},
-    "nets.levels.LevelUNet": {
-        "schedule": SCHEDULE,
-        "widths": sequence((8,), (4,), (0,), (-8,), (8.0,), ("a",), (None,)),
-        "patch": count(1),
-        "options": keywords({"heads": 0}, heads=2, emb_dim=4)._replace(names=("nonsense", "heads")),
-    },
     "nets.levels.LevelUNet.posterior": LEVEL_UNET,
     "nets.levels.LevelUNet.forward": LEVEL_UNET,
+    "nets.levels.LevelUNet": PIXEL_UNET,
+    "nets.spike_slab.SpikeSlabUNet": PIXEL_UNET,
+    "nets.pixels.PixelUNet": PIXEL_UNET,
+    "nets.pixels.PixelUNet.law": LEVEL_UNET,
+    "nets.spike_slab.spike_slab_mean": LAW,
+    "nets.spike_slab.SpikeSlabUNet.forward": LEVEL_UNET
+    | {"self": Given(NETS["SpikeSlabUNet"], {})},
     "nets.levels.LevelUNet.decoder": {
         "self": Given(NETS["LevelUNet"], {}),
         "x0": named(batch(GREY), "x_t"),
@@ -1234,6 +1243,8 @@ HELPERS = {  # public inside the package only: what they look at, or are told, i
     "sde.checked_times": "a check, for the loop of an SDE and for heun_flow",
     "nets.levels.check_images_on_levels": "a check",
     "nets.levels.check_levels": "a check",
+    "nets.pixels.check_image": "a check",
+    "nets.pixels.check_shapes": "a check",
     "nets.embeddings.check_even": "a check",
     "nets.embeddings.check_steps": "a check",
     "nets.inputs": "checks of networks",

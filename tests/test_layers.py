@@ -87,8 +87,10 @@ IDEAS |= {
 }
 IDEAS |= {"autoguidance", "classes", "measurements", "posteriors", "step_wrappers"}
 IDEAS |= {"latents", "probabilistic_pca"}
-READ_A_SCHEDULE = {  # the one network that answers with a posterior, and what loads it
+READ_A_SCHEDULE = {  # the networks that answer with a law of each pixel, and what loads one
     "diffusion_core/nets/levels",
+    "diffusion_core/nets/pixels",
+    "diffusion_core/nets/spike_slab",
     "diffusion_core/pretrained",
 }
 NO_IDEA = set().union(*FLOORS) - IDEAS - {"__init__"}

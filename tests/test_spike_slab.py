@@ -80,6 +80,26 @@ def test_certain_black_and_certain_white_stay_what_they_are():
         assert_close(got, torch.full_like(X_T, level))
 
 
+def test_black_and_white_are_treated_alike():
+    a, b, m, c = ANSWER.split(1, 1)
+    got = nets.spike_slab_mean(torch.cat([b, a, -m, c], 1), -X_T, SCALES, STDS)
+    assert_close(got, -nets.spike_slab_mean(ANSWER, X_T, SCALES, STDS))
+
+
+def test_a_brighter_pixel_is_never_guessed_darker():
+    row = torch.linspace(-3, 3, 301, dtype=torch.float64).expand(4, 1, 1, 301)
+    guess = nets.spike_slab_mean(ANSWER[:, :, :1, :1].expand(4, 4, 1, 301), row, SCALES, STDS)
+    assert (guess.diff() >= -1e-12).all()
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, torch.inf, torch.nan])
+@pytest.mark.parametrize("name", ["scale", "std"])
+def test_factors_that_no_step_has_are_refused(name, bad):
+    given = {"scale": SCALES, "std": STDS} | {name: SCALES.index_fill(0, torch.tensor([1]), bad)}
+    with pytest.raises(ValueError, match=f"{name} must hold finite numbers above 0, got"):
+        nets.spike_slab_mean(ANSWER, X_T, **given)
+
+
 def test_gradients_are_those_of_finite_differences():
     answer, x_t = ANSWER[:, :, :2, :2].clone(), X_T[:, :, :2, :2].clone()
     given = answer.requires_grad_(), x_t.requires_grad_(), SCALES, STDS

@@ -8,6 +8,7 @@ from .embeddings import timestep_embedding
 from .levels import LevelPosterior, LevelUNet
 from .linear_vae import LinearVAE
 from .mlp import MLP
+from .pixels import PixelUNet
 from .spike_slab import SpikeSlabUNet, spike_slab_mean
 from .unet import UNet
 from .vae import VAE
@@ -22,6 +23,7 @@ __all__ = [
     "LevelPosterior",
     "LevelUNet",
     "LinearVAE",
+    "PixelUNet",
     "ResBlock",
     "SelfAttention",
     "SpikeSlabUNet",

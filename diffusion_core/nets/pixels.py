@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_alike, check_kinds, kind, like_input, require
+from ..checks import check_alike, check_kinds, kind, like_input, number, require
 from ..schedules import NoiseSchedule, factors
 from .unet import UNet
 
@@ -12,7 +12,8 @@ class PixelUNet(nn.Module):
     """A U-Net that answers with four numbers a pixel: the base of LevelUNet and SpikeSlabUNet.
 
     x_t (B, 1, H, W), t (B,) in 1..T, y as a UNet's. It sees x_t, x_t / sqrt(alpha_bar_t) cut off
-    near [-1, 1], and how well x_t fits black (-1) and white (1). Options as a UNet's.
+    near [-1, 1], and how well x_t fits black (-1) and white (1). Options as a UNet's. To its answer
+    `start` is added, four numbers to be learned, which say "mostly black" at first.
     """
 
     def __init__(
@@ -47,6 +48,9 @@ def check_shapes(*, x_t: Tensor, **given: Tensor) -> None:
         check_alike(**{name: z})
         shape = (B, 4, H, W) if name == "answer" else (B, 1, 1, 1)
         require(z.shape == shape, name, f"have shape {shape}", z)
+        if name != "answer" and not number(((z > 0) & z.isfinite()).all()):
+            given_numbers = kind(z.flatten().tolist())
+            raise ValueError(f"{name} must hold finite numbers above 0, got {given_numbers}")
         if z.device != x_t.device:
             raise TypeError(f"{name} must be on the device of x_t, {x_t.device}, got {kind(z)}")
 

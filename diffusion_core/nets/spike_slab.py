@@ -18,8 +18,9 @@ def spike_slab_mean(answer: Tensor, x_t: Tensor, scale: Tensor, std: Tensor) -> 
     x0_hat = r_white - r_black + r_bell (m + scale s^2 (x_t - scale m) / V), r in proportion to
     p_black N(x_t; -scale, std^2), p_white N(x_t; scale, std^2), p_bell N(x_t; scale m, V).
     The channels of answer (B, 4, H, W) are a, b, m, c: (p_black, p_white, p_bell) =
-    softmax(a, b, 0), s = 0.02 + softplus(c - 1). x_t and the result are (B, 1, H, W), scale and
-    std > 0 (B, 1, 1, 1). Source: Mitchell and Beauchamp (1988), spikes and a slab as a prior.
+    softmax(a, b, 0), s = 0.02 + softplus(c - 1). x_t and the result are (B, 1, H, W), of one
+    dtype, scale and std (B, 1, 1, 1), finite and above 0: else ValueError or TypeError.
+    Source: Mitchell and Beauchamp (1988), spikes and a slab as a prior.
     """
     given = {"answer": answer, "x_t": x_t, "scale": scale, "std": std}
     check_shapes(**given)

@@ -1146,9 +1146,112 @@ print(", ".join(f"{name} {part:.0%}" for name, part in share.items()), "between 
 lab.claim("weight between -4 and 2, bound / v", share["bound"] / share["v"], below=0.3)
 
 # %% [markdown]
-# The bound lays most of its weight on the grey levels of a picture whose shape is settled. (The shipped network went the other way: three of four $t$ in its training were drawn around $\ln\mathrm{SNR} = -0.75$, most of them between −4 and 2.) Grey levels are not to blame. With the loss for $v$ they draw best of all: the same trials compare small networks that learned from 80 000 digits each, and the one with grey levels is nearest to real digits.
+# The bound lays most of its weight on the grey levels of a picture whose shape is settled. (The shipped network went the other way: three of four $t$ in its training were drawn around $\ln\mathrm{SNR} = -0.75$, most of them between −4 and 2.) Grey levels are not to blame. With the loss for $v$, laws of pixels draw best of all: see the next part.
 #
 # **From**: Ho and others (2020), the bound; Kingma and others, *Variational Diffusion Models* (2021), (43); Salimans and others, *PixelCNN++* (2017), logistic laws of pixels; Chen and others, *Residual Flows* (2019), the table.
+
+# %% [markdown] jp-MarkdownHeadingCollapsed=true
+# ### Deeper: black, white, or a bell
+#
+# (44) adds 256 terms at each pixel. To draw, a coarser law will do, with nothing to add up. A pixel is black with chance $p_b$, white with chance $p_w$, or comes from a bell of mean $m$ and standard deviation $s$ with chance $p_c = 1 - p_b - p_w$:
+#
+# $$p(x_0) = p_b\,\delta(x_0 + 1) + p_w\,\delta(x_0 - 1) + p_c\,\mathcal N(x_0;\, m,\, s^2).$$
+#
+# Here $\delta(x_0 - a)$ puts all its chance on the one number $a$, and $\mathcal N(x_0; m, s^2)$ is the density of $\mathcal N(m, s^2)$ at $x_0$. Statisticians call the first two *spikes*, and the bell a *slab*. (The bell reaches a little beyond black and white. Nobody minds.)
+#
+# Noise turns each part into a Gaussian: the law of $x_t$ is $\mathcal N(-\sqrt{\bar\alpha_t},\, 1 - \bar\alpha_t)$ for a black pixel, $\mathcal N(\sqrt{\bar\alpha_t},\, 1 - \bar\alpha_t)$ for a white one, and $\mathcal N(\sqrt{\bar\alpha_t}\,m,\, V)$ for one from the bell, with $V = \bar\alpha_t s^2 + 1 - \bar\alpha_t$. By Bayes' rule, the chances once $x_t$ is seen are in proportion to the chance before, times this density at $x_t$. We call them $r_b$, $r_w$ and $r_c$; their sum is 1. If the pixel is from the bell, $x_t/\sqrt{\bar\alpha_t}$ is a noisy reading of it. The guess goes from $m$ towards the reading, by a share $\bar\alpha_t s^2/V$ of the way: nearly all of it where the noise is small. Together:
+#
+# $$\hat x_0 = r_w - r_b + r_c\Big(m + \frac{\bar\alpha_t\,s^2}{V}\Big(\frac{x_t}{\sqrt{\bar\alpha_t}} - m\Big)\Big). \tag{76}$$
+#
+# The network gives each pixel a law of its own, by four numbers $a, b, m, c$: the chances are $\mathrm{softmax}(a, b, 0)$, and $s = 0.02 + \mathrm{softplus}(c - 1)$, so that no bell is narrower than 2.5 grey levels. (As in (44), $x_t$ counts twice.) Here is one law, and (76) checked against its bell cut into strips, at three readings:
+
+# %%
+numbers = torch.tensor([1.0, -0.5, 0.2, 0.0], dtype=torch.float64)  # a, b, m, c
+chances_before = torch.cat([numbers[:2], numbers.new_zeros(1)]).softmax(0)
+bell = torch.distributions.Normal(numbers[2], 0.02 + F.softplus(numbers[3] - 1))
+strips = torch.linspace(-6, 6, 6001, dtype=torch.float64)  # 0.002 wide
+places = torch.cat([strips.new_tensor([-1.0, 1.0]), strips])
+in_strips = chances_before[2] * bell.log_prob(strips).exp() * 0.002
+masses = torch.cat([chances_before[:2], in_strips])
+keep = schedule.alpha_bars[500]
+for reading in torch.tensor([-1.2, 0.1, 0.9], dtype=torch.float64):
+    x_t = keep.sqrt() * reading
+    seen = masses * torch.exp(-((x_t - keep.sqrt() * places) ** 2) / (2 * (1 - keep)))
+    by_strips = (seen * places).sum() / seen.sum()
+    pixel = [z.view(1, -1, 1, 1) for z in (numbers, x_t, keep.sqrt(), (1 - keep).sqrt())]
+    closed = nets.spike_slab_mean(*pixel).squeeze()
+    torch.testing.assert_close(closed, by_strips)
+    print(f"reading {reading:4.1f}: by strips {by_strips:.6f}, by (76) {closed:.6f}")
+
+# %% [markdown]
+# Now the guess for every reading, for the same law. Dashed: the guess is the reading, as if there were no noise. Dotted: the mean of the law, without a look at the pixel. **Predict first:** what becomes of the curve where the noise fades, and where it is heavy?
+
+# %%
+fig, (ax,) = lab.figure(width=5.2, height=2.4)
+readings = torch.linspace(-1.3, 1.3, 1041, dtype=torch.float64)
+mean_of_law = (masses * places).sum()
+ax.plot(readings, readings, "--", color=lab.ORANGE, label="the pixel alone")
+ax.axhline(mean_of_law.item(), color=lab.BLUE, ls=":", label="the law alone")
+(guess,) = ax.plot(readings, readings, color=lab.BLACK, lw=2, label="both: (76)")
+ax.set(ylim=(-1.3, 1.3), xlabel=r"reading $x_t\,/\,\sqrt{\bar\alpha_t}$", ylabel=r"$\hat x_0$")
+ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def guessed(log_snr):
+    """Show (76) for all readings at one SNR."""
+    keep = torch.tensor(float(log_snr), dtype=torch.float64).sigmoid()
+    row = (keep.sqrt() * readings).view(1, 1, 1, -1)
+    law = numbers.view(1, 4, 1, 1).expand(1, 4, 1, len(readings))
+    factors = [z.view(1, 1, 1, 1) for z in (keep.sqrt(), (1 - keep).sqrt())]
+    x0_hat = nets.spike_slab_mean(law, row, *factors).flatten()
+    guess.set_ydata(x0_hat)
+    width, black = math.exp(-log_snr / 2), ((x0_hat + 1).abs() < 0.02).double().mean().item()
+    return f"ln SNR = {log_snr}: noise of a reading {width:.3f}; {black:.0%} of the curve is black."
+
+
+lab.Explorer(fig, [guess], guessed, {"log_snr": lab.slider("ln SNR", -6, 8, 6)})
+
+# %% [markdown]
+# Where the noise is heavy, the curve lies flat on the mean of the law. From $\ln\mathrm{SNR} = 5$ on it is nearly the reading itself, but for a flat piece at black and one at white: a spike has all its chance on one number, so close to it the spike wins over the bell. Each flat piece is some widths of the noise wide, and ends in steep steps. Hardly any pixel lies beyond the outer ones. A network asked for $v$ has to learn the inner ones, others at each $t$. Where all is black it must repeat the noise: there $v = (\sqrt{\bar\alpha_t}\,x_t + 1)/\sqrt{1 - \bar\alpha_t}$, a line of slope $\sqrt{\mathrm{SNR}_t}$. Here both are built in.
+#
+# Does it help one who trains for a moment only? Two U-Nets of widths 32 and 64, without labels, see the same 150 batches of 32, $t$ and noise. Both look at the same four pictures: $x_t$, the reading cut off near $\pm 1$, and how well each pixel fits black and white. One answers $v$. The other answers a law; from its $\hat x_0$ we compute $v$. The loss is that for $v$. **Predict first:** by how much is the second one's error smaller?
+
+
+# %%
+def v_from_x0_model(x0_model, x_t, t):
+    """Return the v that belongs to what x0_model says of x_0."""
+    x0_hat = x0_model(x_t, t)
+    return dc.v_target(schedule, x0_hat, dc.eps_from_x0(schedule, x_t, x0_hat, t), t)
+
+
+# %%
+def after_a_moment(net, v_model):
+    """Train net so that v_model answers v; return the error on test digits, and the history."""
+    twin, other = (torch.Generator().manual_seed(seed) for seed in (3, 4))  # the same for both
+
+    def loss(_, x0):
+        return dc.v_loss(schedule, v_model, x0, generator=twin)
+
+    batches = data.minibatches(x0, lab.up_to(32, least=4), generator=twin)
+    history = dc.train(net, loss, batches, steps=150, lr=4e-3)
+    with torch.no_grad():
+        asked = test_digits[-lab.up_to(1000) :].to(device)
+        return dc.v_loss(schedule, v_model, asked, generator=other).item(), history
+
+
+options = {"widths": (32, 64), "patch": 2, "scale_shift": True}
+plain = nets.PixelUNet(schedule, **options).to(device)
+spikes = nets.SpikeSlabUNet(schedule, **options).to(device)
+of_plain, _ = after_a_moment(plain, lambda x_t, t: plain.law(x_t, t)[0][:, 2:3])
+of_spikes, moment = after_a_moment(spikes, partial(v_from_x0_model, spikes))
+print(f"error of v on test digits: plain {of_plain:.3f}, spikes and a slab {of_spikes:.3f}")
+ratio = of_spikes / of_plain
+lab.claim("error of v, spikes and a slab / plain", ratio, below=0.9, history=moment, digits=digits)
+
+# %% [markdown]
+# TTQ
+#
+# **From**: Mitchell and Beauchamp, *Bayesian Variable Selection in Linear Regression* (1988), spikes and a slab.
 
 # %% [markdown]
 # ## 8. What breaks
