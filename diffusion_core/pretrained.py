@@ -68,7 +68,7 @@ NETWORKS = {
     "mnist_weak": Network(
         weak_unet, "81a706b8b5f28d83fec92f07922e76bced4f13bb9b624e7540d3f0a863692875"
     ),
-    "bits": Network(bits_unet, "27a3da05525468889681f8e4c6b71e7aee5fff21a2363b7c496d7413acd164e8"),
+    "bits": Network(bits_unet, "0d573bbc7e1168a5b868d2d76722cc5a498d573b97f19bfc9717dfe98997378d"),
     "control_edges": Network(
         mnist_controlnet, "5e2c7c57b9d17b76a59469f2c3c21f6094f58ad3a4aa41c15b906266c0bc3466"
     ),

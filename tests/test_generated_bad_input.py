@@ -89,6 +89,7 @@ NETS = {
     "MLP": nets.MLP(2, 4, 1),
     "UNet": nets.UNet(1, (8,), 2, heads=2, emb_dim=4, classes=2),
     "LevelUNet": nets.LevelUNet(S, (8,), heads=2, emb_dim=4, classes=2),
+    "PixelUNet": nets.PixelUNet(S, (8,), heads=2, emb_dim=4, classes=2),
     "SpikeSlabUNet": nets.SpikeSlabUNet(S, (8,), heads=2, emb_dim=4, classes=2),
     "Classifier": nets.Classifier().eval(),
     "ResBlock": initialised(lambda: nets.ResBlock(8, 8, 6)),
@@ -872,7 +873,7 @@ GOOD: dict[str, dict[str, Given]] = {
     "nets.levels.LevelUNet": PIXEL_UNET,
     "nets.spike_slab.SpikeSlabUNet": PIXEL_UNET,
     "nets.pixels.PixelUNet": PIXEL_UNET,
-    "nets.pixels.PixelUNet.law": LEVEL_UNET,
+    "nets.pixels.PixelUNet.forward": LEVEL_UNET | {"self": Given(NETS["PixelUNet"], {})},
     "nets.spike_slab.spike_slab_mean": LAW,
     "nets.spike_slab.SpikeSlabUNet.forward": LEVEL_UNET
     | {"self": Given(NETS["SpikeSlabUNet"], {})},

@@ -687,7 +687,7 @@ DEFAULTS = {
     "nets.VAE": {"latent_channels": 8, "widths": (16, 32, 48), "seed": 0},
     "nets.LevelUNet": {"widths": (16, 48, 128), "patch": 1},
     "nets.PixelUNet": {"widths": (16, 48, 128), "patch": 1},
-    "nets.PixelUNet.law": {"y": None},
+    "nets.PixelUNet.forward": {"y": None},
     "nets.SpikeSlabUNet": {"widths": (16, 48, 128), "patch": 1},
     "nets.SpikeSlabUNet.forward": {"y": None},
     "nets.LevelUNet.forward": {"y": None},

@@ -142,7 +142,8 @@ def known_pixel(T: int) -> tuple[nets.LevelUNet, torch.Tensor]:
     """Return a model that is right of one pixel, and the logarithms of that pixel's law."""
     model = nets.LevelUNet(dc.log_snr_schedule(T), widths=(8,), heads=1).double()
     answer = torch.tensor([0.5, -0.5, 0.2, 2.0], dtype=torch.float64).view(1, 4, 1, 1)
-    model.unet, model.start = Known(answer), nn.Parameter(torch.zeros(4, 1, 1).double())
+    four = model.pixels
+    four.unet, four.start = Known(answer), nn.Parameter(torch.zeros(4, 1, 1).double())
     return model, law(answer).log().flatten()
 
 

@@ -130,7 +130,7 @@ def test_the_network_reads_what_its_u_net_answers():
     net = nets.SpikeSlabUNet(S, (8,), classes=2, heads=2, emb_dim=8)
     x_t = normal(2, 1, 8, 8, dtype=torch.float32)
     t, y = torch.tensor([1, 800]), torch.tensor([0, 1])
-    answer, scale, std = net.law(x_t, t, y)
+    answer, scale, std = net.pixels(x_t, t, y)
     assert_close(net(x_t, t, y), nets.spike_slab_mean(answer, x_t, scale, std))
     assert_close(scale.double(), S.alpha_bars[t].sqrt().view(2, 1, 1, 1), rtol=1e-6, atol=0)
     assert_close(std.double(), (1 - S.alpha_bars[t]).sqrt().view(2, 1, 1, 1), rtol=1e-6, atol=0)

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checks import (
     check_data,
@@ -11,6 +11,7 @@ from ..checks import (
     number,
     without_autocast,
 )
+from ..schedules import NoiseSchedule
 from .pixels import PixelUNet, check_image, check_shapes
 
 LEVELS = 256
@@ -66,15 +67,27 @@ class LevelPosterior:
         return -(self.x - self.scale * level).square() / 2
 
 
-class LevelUNet(PixelUNet):
-    """A U-Net that answers with four numbers a pixel, read as a LevelPosterior.
+class LevelUNet(nn.Module):
+    """A PixelUNet whose four numbers a pixel are read as a LevelPosterior.
 
     forward(x_t, t, y) -> x0_hat = E[x_0 | x_t], an x0_model: see `eps_model_from_x0`.
+    Arguments as a PixelUNet's.
     """
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        widths: tuple[int, ...] = (16, 48, 128),
+        patch: int = 1,
+        **options,
+    ) -> None:
+        super().__init__()
+        self.pixels = PixelUNet(schedule, widths, patch, **options)
+        self.schedule, self.null_label = schedule, self.pixels.null_label
 
     def posterior(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> LevelPosterior:
         """Return what is known of x_0 at each pixel."""
-        answer, scale, std = self.law(x_t, t, y)
+        answer, scale, std = self.pixels(x_t, t, y)
         return LevelPosterior(answer, x_t, scale, std)
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:

@@ -9,8 +9,9 @@ from .unet import UNet
 
 
 class PixelUNet(nn.Module):
-    """A U-Net that answers with four numbers a pixel: the base of LevelUNet and SpikeSlabUNet.
+    """A U-Net that answers with four numbers a pixel, for LevelUNet and SpikeSlabUNet to read.
 
+    forward(x_t, t, y) -> answer (B, 4, H, W), sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t) of x_t.
     x_t (B, 1, H, W), t (B,) in 1..T, y as a UNet's. It sees x_t, x_t / sqrt(alpha_bar_t) cut off
     near [-1, 1], and how well x_t fits black (-1) and white (1). Options as a UNet's. To its answer
     `start` is added, four numbers to be learned, which say "mostly black" at first.
@@ -31,8 +32,7 @@ class PixelUNet(nn.Module):
         start = torch.tensor([2.0, -1.0, 0.0, 1.0], device="cpu").view(4, 1, 1)  # mostly black
         self.start = nn.Parameter(start.to(self.unet.last.bias.dtype))
 
-    def law(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Return the answer (B, 4, H, W), and sqrt(alpha_bar_t), sqrt(1 - alpha_bar_t) of x_t."""
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
         check_image("x_t", x_t)
         scale, std = factors(self.schedule.marginal_factors, t, x_t, lowest=1)
         black, white = (torch.exp(-((x_t / std + k * scale / std) ** 2) / 2) for k in (1, -1))

@@ -2,9 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checks import check_finite
+from ..schedules import NoiseSchedule
 from .pixels import PixelUNet, check_shapes
 
 NARROWEST = 0.02  # the bell's least standard deviation: 2.55 of 256 grey levels
@@ -37,12 +38,24 @@ def spike_slab_mean(answer: Tensor, x_t: Tensor, scale: Tensor, std: Tensor) -> 
     return check_finite((r_white - r_black + r_bell * bell).to(x_t.dtype), **given)
 
 
-class SpikeSlabUNet(PixelUNet):
-    """A U-Net whose four numbers a pixel are read by `spike_slab_mean`: LevelUNet's cheaper twin.
+class SpikeSlabUNet(nn.Module):
+    """A PixelUNet whose four numbers a pixel are read by `spike_slab_mean`, LevelUNet's twin.
 
     forward(x_t, t, y) -> x0_hat = E[x_0 | x_t], an x0_model: see `eps_model_from_x0`.
+    Arguments as a PixelUNet's.
     """
 
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        widths: tuple[int, ...] = (16, 48, 128),
+        patch: int = 1,
+        **options,
+    ) -> None:
+        super().__init__()
+        self.pixels = PixelUNet(schedule, widths, patch, **options)
+        self.null_label = self.pixels.null_label
+
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        answer, scale, std = self.law(x_t, t, y)
+        answer, scale, std = self.pixels(x_t, t, y)
         return spike_slab_mean(answer, x_t, scale, std)
