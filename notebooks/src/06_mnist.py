@@ -1244,9 +1244,9 @@ plain = nets.PixelUNet(schedule, **options).to(device)
 spikes = nets.SpikeSlabUNet(schedule, **options).to(device)
 of_plain, _ = after_a_moment(plain, lambda x_t, t: plain(x_t, t)[0][:, 2:3])
 of_spikes, moment = after_a_moment(spikes, partial(v_from_x0_model, spikes))
-print(f"error of v on test digits: plain {of_plain:.3f}, spikes and a slab {of_spikes:.3f}")
-ratio = of_spikes / of_plain
-lab.claim("error of v, spikes and a slab / plain", ratio, below=0.9, history=moment, digits=digits)
+claim_here = partial(lab.claim, history=moment, digits=digits)
+claim_here("error of v on test digits, spikes and a slab", of_spikes, below=0.25)
+claim_here("the same, divided by the plain one's", of_spikes / of_plain, below=0.7)
 
 # %% [markdown]
 # The network asked for $v$ first has to learn to repeat the noise; the other starts from there. The lead shrinks with time but does not vanish. `benchmarks/time_to_quality.py` trains networks of this size without labels, one core each, and draws 2 000 digits in 25 steps. After *one* minute, those of spikes and a slab are 6.0 times as far from the test digits as real digits are, and 51 % are recognised. A well-known library's U-Net (diffusers), asked for $v$, comes to 6.1 and 52 % after *five* minutes, with twice as many pictures seen. After five, spikes and a slab are at 3.6 and 70 %. The shipped digits were trained before this was tried.
