@@ -1166,19 +1166,19 @@ lab.claim("weight between -4 and 2, bound / v", share["bound"] / share["v"], bel
 # The network gives each pixel a law of its own, by four numbers $a, b, m, c$: the chances are $\mathrm{softmax}(a, b, 0)$, and $s = 0.02 + \mathrm{softplus}(c - 1)$, so that no bell is narrower than 2.5 grey levels. (As in (44), $x_t$ counts twice.) Here is one law, and (76) checked against its bell cut into strips, at three readings:
 
 # %%
-numbers = torch.tensor([1.0, -0.5, 0.2, 0.0], dtype=torch.float64)  # a, b, m, c
-chances_before = torch.cat([numbers[:2], numbers.new_zeros(1)]).softmax(0)
-bell = torch.distributions.Normal(numbers[2], 0.02 + F.softplus(numbers[3] - 1))
-strips = torch.linspace(-6, 6, 6001, dtype=torch.float64)  # 0.002 wide
-places = torch.cat([strips.new_tensor([-1.0, 1.0]), strips])
-in_strips = chances_before[2] * bell.log_prob(strips).exp() * 0.002
-masses = torch.cat([chances_before[:2], in_strips])
+four_numbers = torch.tensor([1.0, -0.5, 0.2, 0.0], dtype=torch.float64)  # a, b, m, c
+chances_before = torch.cat([four_numbers[:2], four_numbers.new_zeros(1)]).softmax(0)
+bell = torch.distributions.Normal(four_numbers[2], 0.02 + F.softplus(four_numbers[3] - 1))
+slices = torch.linspace(-6, 6, 6001, dtype=torch.float64)  # 0.002 wide
+places = torch.cat([slices.new_tensor([-1.0, 1.0]), slices])
+in_slices = chances_before[2] * bell.log_prob(slices).exp() * 0.002
+masses = torch.cat([chances_before[:2], in_slices])
 keep = schedule.alpha_bars[500]
 for reading in torch.tensor([-1.2, 0.1, 0.9], dtype=torch.float64):
     x_t = keep.sqrt() * reading
     seen = masses * torch.exp(-((x_t - keep.sqrt() * places) ** 2) / (2 * (1 - keep)))
     by_strips = (seen * places).sum() / seen.sum()
-    pixel = [z.view(1, -1, 1, 1) for z in (numbers, x_t, keep.sqrt(), (1 - keep).sqrt())]
+    pixel = [z.view(1, -1, 1, 1) for z in (four_numbers, x_t, keep.sqrt(), (1 - keep).sqrt())]
     closed = nets.spike_slab_mean(*pixel).squeeze()
     torch.testing.assert_close(closed, by_strips)
     print(f"reading {reading:4.1f}: by strips {by_strips:.6f}, by (76) {closed:.6f}")
@@ -1192,7 +1192,7 @@ readings = torch.linspace(-1.3, 1.3, 1041, dtype=torch.float64)
 mean_of_law = (masses * places).sum()
 ax.plot(readings, readings, "--", color=lab.ORANGE, label="the pixel alone")
 ax.axhline(mean_of_law.item(), color=lab.BLUE, ls=":", label="the law alone")
-(guess,) = ax.plot(readings, readings, color=lab.BLACK, lw=2, label="both: (76)")
+(stairs,) = ax.plot(readings, readings, color=lab.BLACK, lw=2, label="both: (76)")
 ax.set(ylim=(-1.3, 1.3), xlabel=r"reading $x_t\,/\,\sqrt{\bar\alpha_t}$", ylabel=r"$\hat x_0$")
 ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
 
@@ -1201,15 +1201,15 @@ def guessed(log_snr):
     """Show (76) for all readings at one SNR."""
     keep = torch.tensor(float(log_snr), dtype=torch.float64).sigmoid()
     row = (keep.sqrt() * readings).view(1, 1, 1, -1)
-    law = numbers.view(1, 4, 1, 1).expand(1, 4, 1, len(readings))
+    law = four_numbers.view(1, 4, 1, 1).expand(1, 4, 1, len(readings))
     factors = [z.view(1, 1, 1, 1) for z in (keep.sqrt(), (1 - keep).sqrt())]
     x0_hat = nets.spike_slab_mean(law, row, *factors).flatten()
-    guess.set_ydata(x0_hat)
+    stairs.set_ydata(x0_hat)
     width, black = math.exp(-log_snr / 2), ((x0_hat + 1).abs() < 0.02).double().mean().item()
     return f"ln SNR = {log_snr}: noise of a reading {width:.3f}; {black:.0%} of the curve is black."
 
 
-lab.Explorer(fig, [guess], guessed, {"log_snr": lab.slider("ln SNR", -6, 8, 6)})
+lab.Explorer(fig, [stairs], guessed, {"log_snr": lab.slider("ln SNR", -6, 8, 6)})
 
 # %% [markdown]
 # Where the noise is heavy, the curve lies flat on the mean of the law. From $\ln\mathrm{SNR} = 5$ on it is nearly the reading itself, but for a flat piece at black and one at white: a spike has all its chance on one number, so close to it the spike wins over the bell. Each flat piece is some widths of the noise wide, and ends in steep steps. Hardly any pixel lies beyond the outer ones. A network asked for $v$ has to learn the inner ones, others at each $t$. Where all is black it must repeat the noise: there $v = (\sqrt{\bar\alpha_t}\,x_t + 1)/\sqrt{1 - \bar\alpha_t}$, a line of slope $\sqrt{\mathrm{SNR}_t}$. Here both are built in.
