@@ -81,9 +81,10 @@ plant: setup ## plant a mistake for each equation; its test must go red
 train-judge: .venv/.installed-lab ## train the judge of digits (some minutes), then renew its hash in pretrained.py
 	$(PY) scripts/train_judge.py
 
-train-mnist: .venv/.installed-lab ## train the digits that come with the course (an hour and a quarter on one core); goes on where it stopped
+train-mnist: .venv/.installed-lab ## train the digits that come with the course (two and a half hours on one core); goes on where it stopped
 	$(PY) scripts/train_mnist.py
 	$(PY) scripts/train_mnist.py --network mnist_weak
+	$(PY) scripts/train_mnist.py --network mnist_unlabelled
 
 train-bits: .venv/.installed-lab ## train a network for the fewest bits per pixel (two hours on one core); goes on where it stopped
 	$(PY) scripts/train_bits.py

@@ -3,8 +3,10 @@
 Two judges (the second is trained apart, when it is missing: some minutes) say of n digits:
 recognised, as asked, the spread within a class in units of real test digits, the Frechet distance
 in multiples of its floor, the rarest and the commonest class. Beside them two controls: real
-training digits, and noise, which no judge should take for digits. Means over seeds. The rows
-"limited" are guided at the steps t of --interval only, "auto" there away from a worse network.
+training digits, and noise, which no judge should take for digits. Means over seeds; rarest and
+commonest are those of the mean shares. "unlabelled": the network that was never told a label; "no
+label", "auto": the one that may be told, without one. At the steps t of --interval only, "limited"
+is guided by the label, "unlabelled" (at scale 1 it is alone) and "auto" away from a worse network.
 """
 
 import argparse
@@ -35,8 +37,7 @@ class Row(NamedTuple):
     asked: float
     spread: float
     frechet: float
-    rarest: float
-    commonest: float
+    shares: torch.Tensor  # of the classes, (10,); last, as main() splits it off
 
 
 def judges() -> dict[str, Classifier]:
@@ -52,8 +53,7 @@ def judges() -> dict[str, Classifier]:
 def row(measured: Scale, x: torch.Tensor) -> Row:
     """Return what a judge says of digits x (n, 1, 28, 28)."""
     verdict = judge.judge_images(measured.judge, x, measured.test)
-    shares = verdict.shares
-    return Row(verdict.confident, *measured(x), shares.min().item(), shares.max().item())
+    return Row(verdict.confident, *measured(x), verdict.shares)
 
 
 def kinds(options, measured: Scale) -> dict[str, Callable[[int], torch.Tensor]]:
@@ -64,31 +64,32 @@ def kinds(options, measured: Scale) -> dict[str, Callable[[int], torch.Tensor]]:
         return torch.randn(options.n, 1, 28, 28, generator=rng).clamp(-1, 1)
 
     network, schedule, _ = shipped()
-    weak = pretrained.load("mnist_weak")[0].to(dc.default_device())
+    others = "mnist_weak", "mnist_unlabelled"
+    weak, unlabelled = (pretrained.load(name)[0].to(dc.default_device()) for name in others)
     taus = dc.even_taus(schedule.T, options.steps)
     make, noisy = SOLVERS[options.solver][0], options.solver in NOISY
 
-    def drawn(scale: float, seed: int) -> torch.Tensor:
-        return digits(options, make, taus, noisy, scale=scale, seed=seed)[0]
-
-    def within(guided: Callable[[torch.Tensor], Model], plain, seed: int) -> torch.Tensor:
-        def v_model(y: torch.Tensor) -> Model:
-            return dc.limited(guided(y), plain(y), *options.interval)
-
+    def drawn(v_model: Callable[[torch.Tensor], Model], seed: int) -> torch.Tensor:
         return digits(options, make, taus, noisy, seed=seed, v_model=v_model)[0]
 
-    def by_label(scale: float, seed: int) -> torch.Tensor:
-        guided = partial(dc.classifier_free, network, guidance_scale=scale)
-        return within(guided, lambda y: partial(network, y=y), seed)
+    def told(scale: float) -> Callable[[torch.Tensor], Model]:
+        return partial(dc.classifier_free, network, guidance_scale=scale)
 
-    def by_weak(scale: float, seed: int) -> torch.Tensor:
-        guided = dc.autoguided(network, weak, guidance_scale=scale)
-        return within(lambda y: guided, lambda y: network, seed)
+    def limited(scale: float, y: torch.Tensor) -> Model:
+        return dc.limited(told(scale)(y), told(1.0)(y), *options.interval)
 
-    made = {"noise": noise, "real": measured.real, "no label": partial(drawn, 0.0)}
-    made |= {f"auto {scale:g}": partial(by_weak, scale) for scale in options.auto}
-    made |= {f"scale {scale:g}": partial(drawn, scale) for scale in options.scales}
-    return made | {f"limited {scale:g}": partial(by_label, scale) for scale in options.limited}
+    def auto(better: Model, scale: float, y: torch.Tensor) -> Model:
+        guided = dc.autoguided(better, weak, guidance_scale=scale)
+        return dc.limited(guided, better, *options.interval)
+
+    free = dc.v_model_from_x0(schedule, unlabelled)
+    v_models = {"no label": told(0.0)}
+    v_models |= {f"unlabelled {s:g}": partial(auto, free, s) for s in options.unlabelled}
+    v_models |= {f"auto {scale:g}": partial(auto, network, scale) for scale in options.auto}
+    v_models |= {f"scale {scale:g}": told(scale) for scale in options.scales}
+    v_models |= {f"limited {scale:g}": partial(limited, scale) for scale in options.limited}
+    made = {name: partial(drawn, v_model) for name, v_model in v_models.items()}
+    return {"noise": noise, "real": measured.real} | made
 
 
 def main() -> None:
@@ -99,19 +100,27 @@ def main() -> None:
     parser.add_argument("--solver", choices=SOLVERS, default="ancestral")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--scales", nargs="*", type=float, default=(1.0, 1.25, 1.5))
-    parser.add_argument("--auto", nargs="*", type=float, default=(2.1,), help="scales, no label")
+    parser.add_argument("--unlabelled", nargs="*", type=float, default=(1.0, 1.2), help="scales")
+    parser.add_argument("--auto", nargs="*", type=float, default=(2.1,), help="scales")
     parser.add_argument("--limited", nargs="*", type=float, default=(1.25,), help="scales")
+    parser.add_argument("--only", nargs="*", help="names of rows, all if not given")
     parser.add_argument("--interval", nargs=2, type=int, default=(300, 850))
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     measured = {name: Scale(options.n, network) for name, network in judges().items()}
     print(f"n = {options.n}, {options.seeds} seeds, {options.solver}, {options.steps} steps")
-    print(f"{'':12} {'judge':8}" + "".join(f"{name:>12}" for name in Row._fields))
-    for what, made in kinds(options, measured["shipped"]).items():
-        sets = [made(seed) for seed in range(1, options.seeds + 1)]
+    columns = *Row._fields[:-1], "rarest", "commonest"
+    print(f"{'':14} {'judge':8}" + "".join(f"{name:>12}" for name in columns))
+    made_by = kinds(options, measured["shipped"])
+    if unknown := set(options.only or ()) - made_by.keys():
+        parser.error(f"--only must name some of {', '.join(made_by)}, got {', '.join(unknown)}")
+    for what in options.only or made_by:
+        sets = [made_by[what](seed) for seed in range(1, options.seeds + 1)]
         for name, scale in measured.items():
-            means = map(statistics.mean, zip(*(row(scale, x) for x in sets), strict=True))
-            print(f"{what:12} {name:8}" + "".join(f"{m:12.3f}" for m in means), flush=True)
+            *numbers, shares = zip(*(row(scale, x) for x in sets), strict=True)
+            mean = torch.stack(shares).mean(0)
+            means = *map(statistics.mean, numbers), mean.min().item(), mean.max().item()
+            print(f"{what:14} {name:8}" + "".join(f"{m:12.3f}" for m in means), flush=True)
 
 
 if __name__ == "__main__":

@@ -29,15 +29,14 @@ SIZE = SIZES["0.3 M, lesson 06"]
 
 
 class AsV(torch.nn.Module):
-    """An x0_model that answers v: its guess of x_0 and what this leaves for eps, joined."""
+    """An x0_model that answers v."""
 
     def __init__(self, net: torch.nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        x0_hat = self.net(x_t, t)
-        return dc.v_target(SCHEDULE, x0_hat, dc.eps_from_x0(SCHEDULE, x_t, x0_hat, t), t)
+        return dc.v_model_from_x0(SCHEDULE, self.net)(x_t, t)
 
 
 def by_law(network: Callable, seed: int) -> torch.nn.Module:

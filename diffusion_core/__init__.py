@@ -84,6 +84,7 @@ from .predictions import (
     eps_model_from_velocity,
     eps_model_from_x0,
     score_from_eps,
+    v_model_from_x0,
     v_target,
     velocity_target,
     x0_from_eps,
@@ -171,7 +172,7 @@ __all__ = [
     "score_model_from_eps", "second_moments", "shifted", "sliced_loss", "solve_ode",
     "standard_normal", "straight_flow", "straight_path", "straight_schedule", "straight_times",
     "straightness_defect", "strength_from_scale", "tilted_density", "to_latents", "train",
-    "uniform_time", "v_loss", "v_target", "vae_loss", "vae_terms", "ve_sde",
+    "uniform_time", "v_loss", "v_model_from_x0", "v_target", "vae_loss", "vae_terms", "ve_sde",
     "velocity_model_from_steps", "velocity_target", "vp_schedule", "vp_sde", "warmup_cosine",
     "weighted_vae_loss", "wiener_increments", "x0_from_eps", "x0_from_v", "x0_from_velocity",
 ]

@@ -104,7 +104,7 @@ def eps_model_from_v(schedule: NoiseSchedule, v_model: Model) -> Model:
 
 
 def eps_model_from_x0(schedule: NoiseSchedule, x0_model: Model) -> Model:
-    """Wrap a network x0_model(x_t, t) -> x0_hat as an eps_model(x_t, t) -> eps_hat."""
+    """Wrap a network x0_model(x_t, t) -> x0_hat as an eps_model(x_t, t) -> eps_hat; t in 1..T."""
     check_kinds(schedule=schedule, x0_model=x0_model)
 
     def eps_model(x_t: Tensor, t: Tensor | int) -> Tensor:
@@ -112,6 +112,18 @@ def eps_model_from_x0(schedule: NoiseSchedule, x0_model: Model) -> Model:
         return eps_from_x0(schedule, x_t, like_input(x0_model(x_t, t), x_t), t)
 
     return eps_model
+
+
+def v_model_from_x0(schedule: NoiseSchedule, x0_model: Model) -> Model:
+    """Wrap a network x0_model(x_t, t) -> x0_hat as a v_model(x_t, t) -> v_hat; t in 1..T."""
+    check_kinds(schedule=schedule, x0_model=x0_model)
+
+    def v_model(x_t: Tensor, t: Tensor | int) -> Tensor:
+        check_alike(x_t=x_t)
+        x0_hat = like_input(x0_model(x_t, t), x_t)
+        return v_target(schedule, x0_hat, eps_from_x0(schedule, x_t, x0_hat, t), t)
+
+    return v_model
 
 
 def eps_model_from_velocity(schedule: NoiseSchedule, velocity_model: VelocityModel) -> Model:

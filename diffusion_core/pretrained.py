@@ -8,8 +8,8 @@ from typing import NamedTuple
 from torch import nn
 
 from . import checkpoints
-from .nets import MLP, VAE, Classifier, ControlNet, DiT, LevelUNet, UNet
-from .schedules import log_snr_schedule
+from .nets import MLP, VAE, Classifier, ControlNet, DiT, LevelUNet, SpikeSlabUNet, UNet
+from .schedules import cosine_schedule, log_snr_schedule
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -29,6 +29,11 @@ def mnist_unet() -> UNet:
 def weak_unet() -> UNet:
     """Return the untrained network behind "mnist_weak": it predicts as "mnist" does, only worse."""
     return UNet(widths=(32, 64), classes=10, scale_shift=True)
+
+
+def unlabelled_unet() -> SpikeSlabUNet:
+    """Return the untrained "mnist_unlabelled": it predicts x_0 under cosine_schedule(1000)."""
+    return SpikeSlabUNet(cosine_schedule(1000), widths=(32, 96), patch=2, scale_shift=True)
 
 
 def mnist_controlnet() -> ControlNet:
@@ -68,6 +73,9 @@ NETWORKS = {
     "mnist_weak": Network(
         weak_unet, "81a706b8b5f28d83fec92f07922e76bced4f13bb9b624e7540d3f0a863692875"
     ),
+    "mnist_unlabelled": Network(
+        unlabelled_unet, "575d5e36fe0ece4b8b63561276aeba64982b750e83a2de45794d416a9e8466dc"
+    ),
     "bits": Network(bits_unet, "0d573bbc7e1168a5b868d2d76722cc5a498d573b97f19bfc9717dfe98997378d"),
     "control_edges": Network(
         mnist_controlnet, "5e2c7c57b9d17b76a59469f2c3c21f6094f58ad3a4aa41c15b906266c0bc3466"
@@ -97,6 +105,8 @@ def load(name: str) -> tuple[nn.Module, dict]:
     "mnist": a UNet(x_t, t, y) -> v for cosine_schedule(1000), y the digit or None; its
     `about["judge"]` holds the guidance_scale that its numbers are for (`make train-mnist`);
     "mnist_weak": a worse one of the same kind, for `autoguided` (the same command);
+    "mnist_unlabelled": a SpikeSlabUNet(x_t, t) -> x0_hat for cosine_schedule(1000), which was never
+    told a digit and draws better ones than "mnist" without a label (the same command);
     "bits": a LevelUNet, for the fewest bits per pixel (`make train-bits`);
     "control_edges", "control_thumbnail": a ControlNet(x_t, t, y, control=...) -> v on "mnist", by
     `controls.edge_map` or `controls.thumbnail` (`make train-control`);

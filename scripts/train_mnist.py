@@ -1,10 +1,11 @@
 """Train the digits that come with the course, on all of MNIST: `make train-mnist`.
 
-`--network mnist`, or `--network mnist_weak`: a worse one, which guides the other away from itself.
+`--network mnist`: told the digit, except three times in ten; so it draws with a label and without.
+`--network mnist_weak`: a worse one, which guides the other away from itself.
+`--network mnist_unlabelled`: never told the digit, and answers with a law of each pixel.
 See epochs.py for how it goes on after an interrupt. At the end the averaged weights go into the
-package as float16, with what made them and the judge's numbers. The network is told the digit,
-except three times in ten: so it draws with a label and without. Most of its steps t lie where
-shapes appear in the noise.
+package as float16, with what made them and the judge's numbers. Most steps t lie where shapes
+appear in the noise.
 """
 
 from collections.abc import Callable
@@ -16,10 +17,15 @@ from epochs import about, choice_of, options_of, run_epochs
 import diffusion_core as dc
 from diffusion_core import checkpoints, data, judge, pretrained
 
-NETWORKS = {"mnist": pretrained.mnist_unet, "mnist_weak": pretrained.weak_unet}
+NETWORKS = {
+    "mnist": pretrained.mnist_unet,
+    "mnist_weak": pretrained.weak_unet,
+    "mnist_unlabelled": pretrained.unlabelled_unet,
+}
 DEFAULTS = {
     "mnist": {"epochs": 15, "batch": 16, "ema": 0.9995},
     "mnist_weak": {"epochs": 1, "batch": 32, "ema": 0.997},
+    "mnist_unlabelled": {"epochs": 32, "batch": 16, "ema": 0.9995},
 }
 
 
@@ -55,23 +61,28 @@ def labelled_loss(
     return dc.v_loss(schedule, partial(model, y=y), x0, t=t, generator=generator)
 
 
-def judged(model, schedule: dc.NoiseSchedule, n: int, guidance_scale: float) -> dict:
-    """Draw n digits, each class as often, and return the judge's numbers."""
+def unlabelled_loss(model, x0, y, *, schedule: dc.NoiseSchedule, generator) -> torch.Tensor:
+    """Return v_loss at t of `mixed_t` for a model that answers x0_hat; nobody tells it y."""
+    v_model, t = dc.v_model_from_x0(schedule, model), mixed_t(schedule, x0, generator)
+    return dc.v_loss(schedule, v_model, x0, t=t, generator=generator)
+
+
+def judged_samples(
+    schedule: dc.NoiseSchedule, eps_model: dc.predictions.Model, n: int, **more
+) -> dict:
+    """Draw n digits in 50 steps on the device of training; return the judge's numbers and more."""
     network, _ = pretrained.load("judge")
     rng = torch.Generator().manual_seed(1)
-    device = next(model.parameters()).device
-    y = torch.arange(n, device=device) % 10
-    guided = dc.classifier_free(model, y, guidance_scale=guidance_scale)
-    x_T = torch.randn(n, 1, 28, 28, generator=rng).to(device)
+    x_T = torch.randn(n, 1, 28, 28, generator=rng).to(dc.default_device())
     options = {"eta": 1.0, "clip": (-1, 1), "generator": rng}
-    eps_model, taus = dc.eps_model_from_v(schedule, guided), dc.even_taus(1000, 50)
+    taus = dc.even_taus(1000, 50)
     *_, last = dc.sample_chain(dc.ddim_step, schedule, eps_model, x_T, taus, **options)
     train, test = (data.to_signed(data.mnist(split)[0]) for split in ("train", "test"))
     verdict = judge.judge_images(network, last.x_t.cpu(), test)
     floor = judge.frechet_floor(network, train, test, n, generator=rng)
     return {
         "samples": n,
-        "guidance_scale": guidance_scale,
+        **more,
         "confident": round(verdict.confident, 4),
         "shares": [round(share, 4) for share in verdict.shares.tolist()],
         "frechet": round(verdict.frechet, 4),
@@ -79,21 +90,39 @@ def judged(model, schedule: dc.NoiseSchedule, n: int, guidance_scale: float) -> 
     }
 
 
+def judged(model, schedule: dc.NoiseSchedule, n: int, guidance_scale: float) -> dict:
+    """Judge n digits of a network that may be told the label, each class as often."""
+    y = torch.arange(n, device=dc.default_device()) % 10
+    guided = dc.classifier_free(model, y, guidance_scale=guidance_scale)
+    eps_model = dc.eps_model_from_v(schedule, guided)
+    return judged_samples(schedule, eps_model, n, guidance_scale=guidance_scale)
+
+
 def main() -> None:
     chosen, name = choice_of("--network", NETWORKS, "mnist")
     parser = options_of(__doc__, name, chosen, **DEFAULTS[name])
     parser.add_argument("--samples", type=int, default=2000)
     options = parser.parse_args()
-    schedule = dc.cosine_schedule(1000)
+    schedule, n = dc.cosine_schedule(1000), options.samples
+    told = name != "mnist_unlabelled"
+    loss = partial(unlabelled_loss, schedule=schedule)
+    if told:
+        loss = partial(labelled_loss, schedule=schedule, draw=mixed_t, no_label=0.3)
     images, labels = data.mnist("train")
-    loss = partial(labelled_loss, schedule=schedule, draw=mixed_t, no_label=0.3)
     model = run_epochs(options, NETWORKS[name](), loss, (data.to_signed(images), labels))
+    if told:
+        judge_says = {
+            "judge": judged(model, schedule, n, guidance_scale=1.25),
+            "judge_without_label": judged(model, schedule, n, guidance_scale=0.0),
+        }
+    else:
+        eps_model = dc.eps_model_from_x0(schedule, model)
+        judge_says = {"judge": judged_samples(schedule, eps_model, n)}
     numbers = about(
         options,
-        predicts="v",
+        predicts="v" if told else "x0",
         schedule="cosine_schedule(1000)",
-        judge=judged(model, schedule, options.samples, guidance_scale=1.25),
-        judge_without_label=judged(model, schedule, options.samples, guidance_scale=0.0),
+        **judge_says,
     )
     checkpoints.save(options.out, model, dtype=torch.float16, **numbers)
     print(f"{options.out}:", numbers)

@@ -27,6 +27,7 @@ LARGEST = {"bits": 4 * MIB, "judge": 1 * MIB, "mnist": 4 * MIB}
 LARGEST |= dict.fromkeys(("control_edges", "control_thumbnail"), 2 * MIB)
 LARGEST |= {
     "mnist_weak": 800_000,
+    "mnist_unlabelled": 1_200_000,
     "student": 40_000,
     "vae": 300_000,
     "latent_unet": 320_000,
@@ -34,6 +35,7 @@ LARGEST |= {
 }
 SCRIPTS = {
     "mnist_weak": "train_mnist.py --network mnist_weak",
+    "mnist_unlabelled": "train_mnist.py --network mnist_unlabelled",
     "control_edges": "train_control.py --control edges",
     "control_thumbnail": "train_control.py --control thumbnail",
     "student": "train_one_step.py --network student",
@@ -177,6 +179,16 @@ def test_the_digits_numbers_are_good(told, confident, floors):
     assert 0 < numbers["frechet_floor"] < numbers["frechet"] <= floors * numbers["frechet_floor"]
 
 
+def test_digits_are_good_without_a_label_where_none_was_ever_told():
+    """2 000 drawn digits, as written beside the weights: all classes, nearer than mnist's."""
+    numbers = pretrained.load("mnist_unlabelled")[1]["judge"]
+    assert numbers["samples"] >= 2000 and 0.85 < numbers["confident"] <= 1
+    assert min(numbers["shares"]) > 0.08 and max(numbers["shares"]) < 0.12
+    assert 0 < numbers["frechet_floor"] < numbers["frechet"] <= 1.6 * numbers["frechet_floor"]
+    other = pretrained.load("mnist")[1]["judge_without_label"]
+    assert numbers["confident"] > other["confident"] and numbers["frechet"] < other["frechet"]
+
+
 def test_the_bits_are_few():
     """Of all test images, as written beside the weights; Real NVP needs 1.06."""
     numbers = pretrained.load("bits")[1]["bits"]
@@ -184,11 +196,15 @@ def test_the_bits_are_few():
     assert 0.9 < numbers["bits_per_pixel"] <= 1.06 and 0 < numbers["std_error"] < 0.004
 
 
-def test_mnist_draws_what_the_judge_takes_for_digits(device):
+@pytest.mark.parametrize(
+    ("name", "wrap"),
+    [("mnist", dc.eps_model_from_v), ("mnist_unlabelled", dc.eps_model_from_x0)],
+)
+def test_a_network_of_digits_draws_what_the_judge_takes_for_digits(name, wrap, device):
     """Few digits in few steps, so the bar is low; an untrained network does not reach it."""
     schedule, n = dc.cosine_schedule(1000), 32
     x_T = normal(n, 1, 28, 28, dtype=torch.float32).to(device)
-    eps_model = dc.eps_model_from_v(schedule, pretrained.load("mnist")[0].to(device))
+    eps_model = wrap(schedule, pretrained.load(name)[0].to(device))
     *_, last = dc.sample_chain(
         dc.ddim_step, schedule, eps_model, x_T, dc.even_taus(1000, 10), clip=(-1, 1)
     )
@@ -251,6 +267,19 @@ def test_three_in_four_steps_of_the_digits_lie_where_log_snr_is_normal():
         wanted = 0.75 * normal_below + 0.25 * (log_snr[1:] < level).double().mean().item()
         below = (log_snr[t] < level).double().mean().item()
         assert abs(below - wanted) < 4 * math.sqrt(wanted * (1 - wanted) / n) + 0.002  # whole t
+
+
+def test_the_unlabelled_loss_is_that_of_v_at_mixed_t():
+    """For x0_hat = 0 v errs by x_0 / sqrt(1 - alpha_bar_t); a perfect guess costs nothing.
+
+    The oracle draws t alone; a label would be a third argument, which these models do not take.
+    """
+    schedule, x0 = dc.cosine_schedule(1000), normal(64, 1, 8, 8)
+    loss = partial(train_mnist.unlabelled_loss, x0=x0, y=torch.zeros(64), schedule=schedule)
+    snr = schedule.snr[train_mnist.mixed_t(schedule, x0, seeded())]
+    wanted = ((1 + snr) * x0.square().mean((1, 2, 3))).mean()
+    assert_close(loss(lambda x_t, t: 0 * x_t, generator=seeded()), wanted, rtol=1e-8, atol=0)
+    assert loss(lambda x_t, t: x0, generator=seeded()) < 1e-12
 
 
 # The run that makes "mnist": interrupted anywhere, it ends at the same weights to the bit

@@ -248,6 +248,14 @@ def test_a_wrapped_network_is_an_eps_model(kind):
     assert_close(wrap(SCHEDULE, lambda x, t: answer)(x_t, t), EPS, rtol=1e-10, atol=1e-10)
 
 
+def test_a_network_that_answers_x0_is_a_v_model():
+    """x_0 of its answer is the guess again, here a wrong one."""
+    t = torch.tensor([1, 4, 7, T])
+    x_t = dc.q_sample(SCHEDULE, X0, t, EPS)
+    v = dc.v_model_from_x0(SCHEDULE, lambda x, t: x / 3)(x_t, t)
+    assert_close(dc.x0_from_v(SCHEDULE, x_t, v, t), x_t / 3, rtol=1e-10, atol=1e-10)
+
+
 # What holds for all of them.
 
 FUNCTIONS = {

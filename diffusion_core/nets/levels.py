@@ -70,7 +70,8 @@ class LevelPosterior:
 class LevelUNet(nn.Module):
     """A PixelUNet whose four numbers a pixel are read as a LevelPosterior.
 
-    forward(x_t, t, y) -> x0_hat = E[x_0 | x_t], an x0_model: see `eps_model_from_x0`.
+    forward(x_t, t, y) -> x0_hat = E[x_0 | x_t], an x0_model: see `eps_model_from_x0`
+    and `v_model_from_x0`.
     Arguments as a PixelUNet's.
     """
 

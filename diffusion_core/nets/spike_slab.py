@@ -41,7 +41,8 @@ def spike_slab_mean(answer: Tensor, x_t: Tensor, scale: Tensor, std: Tensor) -> 
 class SpikeSlabUNet(nn.Module):
     """A PixelUNet whose four numbers a pixel are read by `spike_slab_mean`, LevelUNet's twin.
 
-    forward(x_t, t, y) -> x0_hat = E[x_0 | x_t], an x0_model: see `eps_model_from_x0`.
+    forward(x_t, t, y) -> x0_hat = E[x_0 | x_t], an x0_model: see `eps_model_from_x0`
+    and `v_model_from_x0`.
     Arguments as a PixelUNet's.
     """
 
