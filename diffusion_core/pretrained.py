@@ -102,18 +102,15 @@ NETWORKS = {
 def load(name: str) -> tuple[nn.Module, dict]:
     """Return a trained network in evaluation mode, and what was written about it.
 
-    "mnist": a UNet(x_t, t, y) -> v for cosine_schedule(1000), y the digit or None; its
-    `about["judge"]` holds the guidance_scale that its numbers are for (`make train-mnist`);
-    "mnist_weak": a worse one of the same kind, for `autoguided` (the same command);
-    "mnist_unlabelled": a SpikeSlabUNet(x_t, t) -> x0_hat for cosine_schedule(1000), which was never
-    told a digit and draws better ones than "mnist" without a label (the same command);
-    "bits": a LevelUNet, for the fewest bits per pixel (`make train-bits`);
-    "control_edges", "control_thumbnail": a ControlNet(x_t, t, y, control=...) -> v on "mnist", by
-    `controls.edge_map` or `controls.thumbnail` (`make train-control`);
+    "mnist": a UNet(x_t, t, y) -> v for cosine_schedule(1000), y the digit or None; the numbers of
+    `about["judge"]` are for its guidance_scale; "mnist_weak": a worse one, for `autoguided`;
+    "mnist_unlabelled": a SpikeSlabUNet(x_t, t) -> x0_hat of that schedule, never told y; "bits":
+    a LevelUNet, for the fewest bits per pixel; "control_edges", "control_thumbnail": a
+    ControlNet(x_t, t, y, control=...) -> v on "mnist", by `controls.edge_map` or `.thumbnail`;
     "judge": the Classifier of digits; "student": an MLP(x, t) -> u for moons, one step to data;
     "vae": a VAE of digits, with the scale of its latents;
-    "latent_unet", "latent_dit": as "mnist", of the VAE's scaled latents (`make train-latent`).
-    Raises ValueError for another name, or for a file that is not of this version.
+    "latent_unet", "latent_dit": as "mnist", of the VAE's scaled latents.
+    Each was made by `about["command"]`. Raises ValueError for another name or an altered file.
     """
     if not isinstance(name, str) or name not in NETWORKS:
         raise ValueError(f"name must be one of {', '.join(NETWORKS)}, got {name!r}")
