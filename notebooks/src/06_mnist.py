@@ -1250,7 +1250,8 @@ claim_here("the same, divided by the plain one's", of_spikes / of_plain, below=0
 never_told, about_never = pretrained.load("mnist_unlabelled")
 by_law = dc.v_model_from_x0(schedule, never_told.to(device))
 rivals = {"asked for v": shipped, "a law of each pixel": by_law}
-free = {name: draw(lab.up_to(100), rival, scale=0.0) for name, rival in rivals.items()}
+of_each = lab.up_to(100)
+free = {name: draw(of_each, rival, steps=50, scale=0.0) for name, rival in rivals.items()}
 fig, axes = lab.figure(2, width=6, height=1.5)
 sheets = [
     lab.draw_images(ax, walk[-1].x_t[:10], 5) for ax, walk in zip(axes, free.values(), strict=True)
@@ -1262,8 +1263,7 @@ for ax, name in zip(axes, free, strict=True):
 def guesses_after(done):
     """Show what both guess after so many parts of the walk."""
     for sheet, walk in zip(sheets, free.values(), strict=True):
-        guess = walk[-(-done * usual_steps // 50) - 1].x0_hat
-        sheet.set_data(lab.image_grid(guess[:10], 5))
+        sheet.set_data(lab.image_grid(walk[done - 1].x0_hat[:10], 5))
     return f"{done} of 50 steps done: the guesses of both."
 
 
