@@ -26,6 +26,7 @@ SHAPES = {
     "one resolution": {"widths": (8,), "patch": 2},
     "two": {"widths": (8, 16), "patch": 2},
     "three, unfolded": {"widths": (8, 16, 24), "patch": 1},
+    "two, with gain": {"widths": (8, 16), "patch": 2, "gain": True},
 }
 EVERY_SHAPE = pytest.mark.parametrize("options", SHAPES.values(), ids=SHAPES)
 

@@ -924,6 +924,7 @@ GOOD: dict[str, dict[str, Given]] = {
         "emb_dim": count(4, 2),
         "classes": count(0, 0),
         "scale_shift": Given(True, {}, (False,)),
+        "gain": Given(True, {}, (False,)),
         "seed": SEED,
     },
     "nets.unet.UNet.forward": {

@@ -702,6 +702,7 @@ DEFAULTS = {
         "emb_dim": 128,
         "classes": 0,
         "scale_shift": False,
+        "gain": False,
         "seed": 0,
     },
     "nets.UNet.forward": {"y": None},

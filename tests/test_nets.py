@@ -241,8 +241,9 @@ def test_a_network_in_float64_answers_as_in_float32(kind):
     assert_close(found.float(), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_new_unet_answers_zero():
-    net, shape = build("unet")
+@pytest.mark.parametrize("gain", [False, True])
+def test_a_new_unet_answers_zero(gain):
+    net, shape = UNet(gain=gain), build("unet")[1]
     x_t, t = batch(shape)
     torch.testing.assert_close(net(x_t, t), torch.zeros_like(x_t), rtol=0, atol=0)
 
@@ -262,6 +263,7 @@ def test_the_default_unet_fits_mnist_and_stays_small():
         ({"in_channels": 2, "widths": (8, 16), "patch": 1}, (2, 10, 6)),
         ({"in_channels": 4, "widths": (16,), "patch": 1}, (4, 7, 7)),
         ({"widths": (8, 16), "patch": 4, "heads": 2}, (1, 16, 16)),
+        ({"in_channels": 3, "gain": True}, (3, 8, 8)),
     ],
 )
 def test_unet_takes_other_sizes(arguments, shape):

@@ -155,7 +155,9 @@ def unet(net: nets.UNet, x: Tensor, t: Tensor, labels: Tensor | None = None) -> 
         return res_block(net.up_blocks[depth - 1 - level], torch.cat([h, skip], 1), emb)
 
     h = below(0, convolved(folded(x, net.patch), net.stem))
-    return unfolded(convolved(silu(group_normed(h, net.norm)), net.last), net.patch)
+    h = unfolded(convolved(silu(group_normed(h, net.norm)), net.last), net.patch)
+    channels = x.shape[1]
+    return h[:, :channels] + h[:, channels:] * x if h.shape[1] > channels else h
 
 
 def folded(x: Tensor, patch: int) -> Tensor:
@@ -261,6 +263,8 @@ UNETS = {
     "classes": {"classes": 3},
     "classes, three widths": {"classes": 3, "widths": (8, 16, 24)},
     "scale and shift": {"classes": 3, "scale_shift": True},
+    "gain": {"gain": True},
+    "gain, several channels": {"in_channels": 3, "gain": True, "patch": 1},
 }
 
 

@@ -87,7 +87,7 @@ class ControlNet(nn.Module):
         h = h + control_scale * self.zero_middle(h_copy)
         added = [zero(skip) for zero, skip in zip(self.zero_skips, skips_copy, strict=True)]
         skips = [skip + control_scale * a for skip, a in zip(skips, added, strict=True)]
-        return base.decode(h, skips, emb)
+        return base.decode(h, skips, emb, x_t)
 
     def _check_input(self, x_t, t, y, control, control_scale) -> None:
         check_noisy(self.base, x_t, t, y)

@@ -24,10 +24,10 @@ class UNet(nn.Module):
 
     widths: the channels at each resolution, finest first; the side halves from one to the next.
     patch: the stem folds each patch x patch square into channels, so that the dearest layers work
-    on patch^2 fewer pixels; the end unfolds it. 1 leaves the image as it is.
-    No activation follows the last layer, which starts at zero: a new net answers 0.
+    on patch^2 fewer pixels; the end unfolds it. The last layer starts at zero: a new net answers 0.
     classes: how many labels y (B,) it can be told; without y it gets null_label = classes.
     scale_shift: t and y scale the channels of each block, too: see `ResBlock`.
+    gain: of two numbers d, k a pixel the answer is d + k x_t: noise can go past the layers.
 
     x_t: (B, in_channels, H, W), t: (B,) integers. Raises ValueError for any other shape, or if
     patch * 2**(len(widths) - 1) does not divide H and W. The weights follow from seed alone.
@@ -44,12 +44,14 @@ class UNet(nn.Module):
         emb_dim: int = 128,
         classes: int = 0,
         scale_shift: bool = False,
+        gain: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
         check_unet(GROUPS, in_channels, widths, patch, heads, classes=classes)
         check_even("emb_dim", emb_dim)
         self.in_channels, self.patch, self.emb_dim = in_channels, patch, emb_dim
+        self.gain = gain
         self.factor = patch * 2 ** (len(widths) - 1)  # what H and W must be divisible by
         self.null_label = classes
         with drawn_from(seed):
@@ -73,14 +75,14 @@ class UNet(nn.Module):
         self.ups = nn.ModuleList(Up(b, a) for a, b in reversed(steps))
         self.up_blocks = nn.ModuleList(block(2 * a, a) for a, b in reversed(steps))
         self.norm = nn.GroupNorm(GROUPS, fine)
-        self.last = nn.Conv2d(fine, folded, 3, padding=1)
+        self.last = nn.Conv2d(fine, folded * (2 if self.gain else 1), 3, padding=1)
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         check_noisy(self, x_t, t, y)
         emb = self.embed(t, y)  # (B, emb_dim)
         h = self.stem(F.pixel_unshuffle(x_t, self.patch))  # (B, widths[0], H/patch, W/patch)
         h, skips = self.encode(h, emb)  # (B, widths[-1], ...), and what it was on the way
-        return self.decode(h, skips, emb)  # (B, in_channels, H, W)
+        return self.decode(h, skips, emb, x_t)  # (B, in_channels, H, W)
 
     def embed(self, t: Tensor, y: Tensor | None) -> Tensor:
         """Return what the blocks are told of the steps t and the labels y, (B, emb_dim)."""
@@ -98,10 +100,14 @@ class UNet(nn.Module):
             h = down(h)  # (B, next width, half the side)
         return self.middle_out(self.attention(self.middle_in(h, emb)), emb), skips
 
-    def decode(self, h: Tensor, skips: list[Tensor], emb: Tensor) -> Tensor:
+    def decode(self, h: Tensor, skips: list[Tensor], emb: Tensor, x_t: Tensor) -> Tensor:
         """Walk up from the middle, with the skips, to the answer (B, in_channels, H, W)."""
         for up, block, skip in zip(self.ups, self.up_blocks, reversed(skips), strict=True):
             h = torch.cat([up(h), skip], dim=1)  # (B, 2 * width, twice the side)
             h = block(h, emb)  # (B, width, the same side)
         h = self.last(F.silu(self.norm(h)))  # (B, in_channels * patch^2, H/patch, W/patch)
-        return F.pixel_shuffle(h, self.patch)
+        h = F.pixel_shuffle(h, self.patch)  # with gain, twice the channels
+        if not self.gain:
+            return h
+        d, k = h.chunk(2, dim=1)
+        return d + k * x_t
