@@ -131,7 +131,7 @@ def speed(size: str, x0: torch.Tensor, schedule: dc.NoiseSchedule) -> None:
 def quality(minutes: float, images: data.Images, schedule: dc.NoiseSchedule) -> None:
     """Train as lesson 06 does for some minutes and print the judge's numbers."""
     rng, x0 = torch.Generator().manual_seed(0), data.to_signed(images.x)
-    model = nets.UNet(classes=10).to(dc.default_device())
+    model = nets.UNet(classes=10, gain=True).to(dc.default_device())
     ema = dc.EMA(model, decay=0.997)
     loss = partial(train_mnist.labelled_loss, schedule=schedule, generator=rng)
     rows = data.minibatches(torch.arange(len(x0)), BATCH, generator=rng)

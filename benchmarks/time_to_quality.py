@@ -52,7 +52,7 @@ def peer(seed: int) -> torch.nn.Module:
 
 BUILD = {
     "lesson 06": lambda seed: nets.UNet(widths=SIZE[0], gain=True, seed=seed),
-    "without gain": lambda seed: nets.UNet(widths=SIZE[0], seed=seed),
+    "lesson 06 without gain": lambda seed: nets.UNet(widths=SIZE[0], seed=seed),
     "spike and slab": partial(by_law, nets.SpikeSlabUNet),
     "grey levels": partial(by_law, nets.LevelUNet),
     "diffusers": peer,

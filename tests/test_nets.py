@@ -241,11 +241,26 @@ def test_a_network_in_float64_answers_as_in_float32(kind):
     assert_close(found.float(), wanted, rtol=1e-4, atol=1e-5)
 
 
+NUMBERS = [[0.5, -1.0, 2.0], [3.0, 0.0, -0.25]]  # d and k of three channels
+
+
 @pytest.mark.parametrize("gain", [False, True])
 def test_a_new_unet_answers_zero(gain):
     net, shape = UNet(gain=gain), build("unet")[1]
     x_t, t = batch(shape)
     torch.testing.assert_close(net(x_t, t), torch.zeros_like(x_t), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"in_channels": 3, "patch": 1}, {"widths": (8,)}], ids=str)
+def test_a_unet_with_gain_answers_d_plus_k_x_t(options):
+    net = UNet(**options, gain=True)
+    x_t, t = batch((net.in_channels, 8, 8))
+    d, k = (p.repeat_interleave(net.patch**2) for p in net.last.bias.detach().new_tensor(NUMBERS))
+    with torch.no_grad():
+        net.last.bias.copy_(torch.cat([z[: net.in_channels * net.patch**2] for z in (d, k)]))
+    for c in range(net.in_channels):
+        wanted = NUMBERS[0][c] + NUMBERS[1][c] * x_t[:, c]
+        torch.testing.assert_close(net(x_t, t)[:, c], wanted)
 
 
 def test_the_default_unet_fits_mnist_and_stays_small():

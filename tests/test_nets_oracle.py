@@ -138,7 +138,9 @@ def mlp(net: nets.MLP, x: Tensor, t: Tensor) -> Tensor:
     return linear(h, net.to_out)
 
 
-def unet(net: nets.UNet, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+def unet(
+    net: nets.UNet, x: Tensor, t: Tensor, labels: Tensor | None = None, *, gain: bool = False
+) -> Tensor:
     """The drawing in the module's docstring: what lies below a level is a smaller U-Net."""
     first, _, second, _ = net.time
     emb = silu(linear(silu(linear(embedding(t, net.emb_dim), first)), second))
@@ -157,7 +159,7 @@ def unet(net: nets.UNet, x: Tensor, t: Tensor, labels: Tensor | None = None) -> 
     h = below(0, convolved(folded(x, net.patch), net.stem))
     h = unfolded(convolved(silu(group_normed(h, net.norm)), net.last), net.patch)
     channels = x.shape[1]
-    return h[:, :channels] + h[:, channels:] * x if h.shape[1] > channels else h
+    return h[:, :channels] + h[:, channels:] * x if gain else h
 
 
 def folded(x: Tensor, patch: int) -> Tensor:
@@ -275,7 +277,8 @@ def test_the_unet_is_its_drawing(options):
     net = randomised(nets.UNet(**options))
     x, t = normal(4, net.in_channels, 2 * net.factor, net.factor), torch.tensor([0, 1, 2, 700])
     labels = torch.tensor([0, 2, 3, 1]) if net.label else None
-    assert_close(net(x.float(), t, labels).double(), unet(net, x, t, labels), **SINGLE)
+    wanted = unet(net, x, t, labels, gain=options.get("gain", False))
+    assert_close(net(x.float(), t, labels).double(), wanted, **SINGLE)
     if net.label:
         none = torch.full((4,), 3)
         assert_close(net(x.float(), t).double(), unet(net, x, t, none), **SINGLE)

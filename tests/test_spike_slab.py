@@ -100,6 +100,12 @@ def test_factors_that_no_step_has_are_refused(name, bad):
         nets.spike_slab_mean(ANSWER, X_T, **given)
 
 
+@pytest.mark.parametrize("network", [nets.PixelUNet, nets.SpikeSlabUNet, nets.LevelUNet])
+def test_a_law_of_pixels_has_no_gain(network):
+    with pytest.raises(ValueError, match="gain must be False: Bayes' rule adds x_t, got True"):
+        network(dc.cosine_schedule(10), widths=(8,), gain=True)
+
+
 def test_gradients_are_those_of_finite_differences():
     answer, x_t = ANSWER[:, :, :2, :2].clone(), X_T[:, :, :2, :2].clone()
     given = answer.requires_grad_(), x_t.requires_grad_(), SCALES, STDS

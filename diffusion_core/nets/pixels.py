@@ -13,8 +13,9 @@ class PixelUNet(nn.Module):
 
     forward(x_t, t, y) -> answer (B, 4, H, W), sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t) of x_t.
     x_t (B, 1, H, W), t (B,) in 1..T, y as a UNet's. It sees x_t, x_t / sqrt(alpha_bar_t) cut off
-    near [-1, 1], and how well x_t fits black (-1) and white (1). Options as a UNet's. To its answer
-    `start` is added, four numbers to be learned, which say "mostly black" at first.
+    near [-1, 1], and how well x_t fits black (-1) and white (1). Options as a UNet's, but no gain:
+    Bayes' rule adds x_t. To its answer `start` is added, four numbers to be learned, which say
+    "mostly black" at first.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class PixelUNet(nn.Module):
     ) -> None:
         super().__init__()
         check_kinds(schedule=schedule)
+        require(not options.get("gain"), "gain", "be False: Bayes' rule adds x_t", True)
         self.schedule = schedule
         self.unet = UNet(4, widths, patch, **options)
         self.null_label = self.unet.null_label

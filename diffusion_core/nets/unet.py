@@ -3,6 +3,8 @@
 x_t -> stem -> ResBlock ---------------- skip ---------------> cat -> ResBlock -> last -> out
                   |                                             |
                  Down -> ResBlock -> SelfAttention -> ResBlock -> Up
+
+With gain, last makes d and k, and out is d + k x_t.
 """
 
 from collections.abc import Callable
@@ -23,11 +25,12 @@ class UNet(nn.Module):
     """A U-Net: forward(x_t, t) -> eps_hat (or v, or x0_hat: as trained), of the shape of x_t.
 
     widths: the channels at each resolution, finest first; the side halves from one to the next.
-    patch: the stem folds each patch x patch square into channels, so that the dearest layers work
-    on patch^2 fewer pixels; the end unfolds it. The last layer starts at zero: a new net answers 0.
+    patch: the stem folds each patch x patch square into channels, the end unfolds it: the dearest
+    layers work on patch^2 fewer pixels. The last layer starts at zero: a new net answers 0.
     classes: how many labels y (B,) it can be told; without y it gets null_label = classes.
     scale_shift: t and y scale the channels of each block, too: see `ResBlock`.
-    gain: of two numbers d, k a pixel the answer is d + k x_t: noise can go past the layers.
+    gain: two numbers d, k for each of x_t's, the answer is d + k x_t, as v and eps are linear in
+    x_t at a given x_0. For float32: at small t the two large parts cancel.
 
     x_t: (B, in_channels, H, W), t: (B,) integers. Raises ValueError for any other shape, or if
     patch * 2**(len(widths) - 1) does not divide H and W. The weights follow from seed alone.
@@ -101,12 +104,12 @@ class UNet(nn.Module):
         return self.middle_out(self.attention(self.middle_in(h, emb)), emb), skips
 
     def decode(self, h: Tensor, skips: list[Tensor], emb: Tensor, x_t: Tensor) -> Tensor:
-        """Walk up from the middle, with the skips, to the answer (B, in_channels, H, W)."""
+        """Walk up from the middle, with the skips, to the answer to x_t (B, in_channels, H, W)."""
         for up, block, skip in zip(self.ups, self.up_blocks, reversed(skips), strict=True):
             h = torch.cat([up(h), skip], dim=1)  # (B, 2 * width, twice the side)
             h = block(h, emb)  # (B, width, the same side)
-        h = self.last(F.silu(self.norm(h)))  # (B, in_channels * patch^2, H/patch, W/patch)
-        h = F.pixel_shuffle(h, self.patch)  # with gain, twice the channels
+        h = self.last(F.silu(self.norm(h)))  # no activation follows: the answer has both signs
+        h = F.pixel_shuffle(h, self.patch)  # (B, in_channels, H, W); with gain, twice the channels
         if not self.gain:
             return h
         d, k = h.chunk(2, dim=1)

@@ -36,8 +36,8 @@ def _explaining(net: nn.Module) -> nn.Module:
 def _nets(generator: torch.Generator) -> list[tuple]:
     cases = []
     for dtype in DTYPES:
-        for B, height in ((2, 8), (1, 4)):
-            net = _explaining(nets.UNet(widths=(8, 16), heads=2, emb_dim=6))
+        for B, height, gain in ((2, 8, False), (1, 4, True)):  # with gain: two channels come out
+            net = _explaining(nets.UNet(widths=(8, 16), heads=2, emb_dim=6, gain=gain))
             x_t = torch.randn(B, 1, height, 8, generator=generator, dtype=dtype)
             emb = torch.randn(B, 6, generator=generator, dtype=dtype)
             cases.append((drawn(net.to(dtype), generator), x_t, emb))
