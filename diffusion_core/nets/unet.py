@@ -29,8 +29,7 @@ class UNet(nn.Module):
     layers work on patch^2 fewer pixels. The last layer starts at zero: a new net answers 0.
     classes: how many labels y (B,) it can be told; without y it gets null_label = classes.
     scale_shift: t and y scale the channels of each block, too: see `ResBlock`.
-    gain: two numbers d, k for each of x_t's, the answer is d + k x_t, as v and eps are linear in
-    x_t at a given x_0. For float32: at small t the two large parts cancel.
+    gain: the answer is d + k x_t, d and k of x_t's shape; at small t both are large: use float32.
 
     x_t: (B, in_channels, H, W), t: (B,) integers. Raises ValueError for any other shape, or if
     patch * 2**(len(widths) - 1) does not divide H and W. The weights follow from seed alone.

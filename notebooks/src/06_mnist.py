@@ -617,6 +617,10 @@ for t in (100, 500, 900):
         expected = slope * (1 - s**2 / (keep * s**2 + rest))
         torch.testing.assert_close(at_1 - at_0, expected, rtol=0, atol=1e-9)
 
+# %% [markdown]
+# And the network's $k$, on the ground and in strokes:
+
+# %%
 ground = F.max_pool2d(ten, 5, stride=1, padding=2) == -1  # no ink within two pixels
 of_line, in_ink = {}, {}
 for t in (100, 700):
@@ -1397,6 +1401,11 @@ for ax, (name, images), ls in zip(axes, two_ways.items(), ("-", "--"), strict=Fa
 axes[2].set(xlabel="grey of a pixel", ylabel="pixels", title="all pixels", ylim=(None, 2e5))
 axes[2].legend(fontsize="small", loc="upper right")
 lab.show(fig, "Four digits of each sampler, enlarged, and the grey of all pixels.")
+
+# %% [markdown]
+# The ground is no longer black, the strokes are no longer white. A black pixel's noise is cut mostly on the dark side. Its mean rises, the network takes it for grey, and the error adds up over 50 steps. At large $t$ the noise is also weaker than the network expects. (Your $k$ saves the ground: section 4, Deeper.)
+
+# %%
 two_ways["yours"] = drawn[: len(broken)]
 two_ways["yours, the state clipped, too"] = draw(len(broken), step=clipped_state)[-1].x_t
 of_shipped, of_shipped_clipped, of_yours, of_yours_clipped = (
@@ -1404,11 +1413,6 @@ of_shipped, of_shipped_clipped, of_yours, of_yours_clipped = (
 )
 lab.claim("share of black pixels, state clipped / not", of_shipped_clipped / of_shipped, below=0.9)
 claim("the same of your network", of_yours_clipped / of_yours, above=0.9, digits=digits)
-
-# %% [markdown]
-# The ground is no longer black, the strokes are no longer white. A black pixel's noise is cut mostly on the dark side. Its mean rises, the network takes it for grey, and the error adds up over 50 steps. At large $t$ the noise is also weaker than the network expects. (Your $k$ saves the ground: section 4, Deeper.)
-
-# %%
 normal = torch.randn(100_000, generator=rng.manual_seed(8), dtype=torch.float64)
 print(f"standard deviation of noise cut off at -1 and 1: {normal.clamp(-1, 1).std():.2f}")
 print(f"share of the noise outside -1 and 1: {(normal.abs() > 1).double().mean():.2f}")
