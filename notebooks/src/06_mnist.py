@@ -622,12 +622,9 @@ for t in (100, 500, 900):
 
 # %%
 ground = F.max_pool2d(ten, 5, stride=1, padding=2) == -1  # no ink within two pixels
-of_line, in_ink = {}, {}
-for t in (100, 700):
-    _, k = offset_and_gain(dc.q_sample(schedule, ten, t, ten_eps), t)
-    of_line[t] = k[ground].mean().item() / schedule.snr[t].sqrt().item()
-    in_ink[t] = (k[ten > -0.8].mean() / k[ground].mean()).item()
-off = abs(of_line[100] - 1)
+gains = {t: offset_and_gain(dc.q_sample(schedule, ten, t, ten_eps), t)[1] for t in (100, 700)}
+in_ink = {t: (k[ten > -0.8].mean() / k[ground].mean()).item() for t, k in gains.items()}
+off = abs(gains[100][ground].mean().item() / schedule.snr[100].sqrt().item() - 1)
 claim("how far k / root of SNR is from 1 on the ground, t = 100", off, below=0.1, digits=digits)
 claim("k in strokes / k on the ground, t = 100", in_ink[100], below=0.8, digits=digits)
 claim("the same at t = 700", in_ink[700], above=0.85, digits=digits)
